@@ -1,0 +1,169 @@
+"""What is measured, what must be reached, and who else is measured in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+#: Name of a peer -> its number in one workload; None = it did not finish.
+Found = Mapping[str, float | None]
+#: The number to reach, which may depend on what peers reached in the same run; None = that is not known.
+Target = Callable[[Found], float | None]
+
+
+class Peer(Struct, frozen=True):
+    """Somebody else's runner: `python -m MODULE VARIANT WORKLOAD FOLDER`.
+
+    Args:
+        durable: what it acknowledged survives a power cut.
+        ours: needs nothing but Python, so it runs without `make bench-peers`; the floors.
+    """
+
+    module: str
+    variant: str
+    durable: bool = True
+    ours: bool = False
+
+
+class Metric(Struct, frozen=True):
+    """One number of a workload. `peers`: whether theirs is the same number."""
+
+    unit: str
+    target: Target
+    more: bool = False
+    peers: bool = False
+
+
+class Workload(Struct, frozen=True):
+    """Something to measure: `python -m MODULE - MEASURE FOLDER`.
+
+    Args:
+        peers: names of the peers to measure, or all.
+        long: left out by `--quick` unless named.
+        once: one repetition is enough.
+    """
+
+    module: str
+    measure: str
+    metrics: dict[str, Metric]
+    peers: tuple[str, ...] = ()
+    long: bool = False
+    once: bool = False
+
+
+PEERS = {
+    "disk": Peer("bench.peers.bare", "-", ours=True),
+    "bare": Peer("bench.peers.bare", "free", durable=False, ours=True),
+    "bare, gated": Peer("bench.peers.bare", "gated", ours=True),
+    "pydantic-ai": Peer("bench.peers.pydantic_loop", "-", durable=False),
+    "dramatiq+redis": Peer("bench.peers.dramatiq_redis", "always"),
+    "dramatiq+redis everysec": Peer("bench.peers.dramatiq_redis", "everysec", durable=False),
+    "huey+redis": Peer("bench.peers.huey_queue", "redis"),
+    "huey+redis everysec": Peer("bench.peers.huey_queue", "redis-everysec", durable=False),
+    "huey+sqlite": Peer("bench.peers.huey_queue", "sqlite"),
+    "langgraph+sqlite": Peer("bench.peers.langgraph_graph", "sqlite"),
+    "langgraph in memory": Peer("bench.peers.langgraph_graph", "memory", durable=False),
+    "dbos+sqlite": Peer("bench.peers.dbos_workflow", "sqlite"),
+    "ray": Peer("bench.peers.ray_actors", "actors", durable=False),
+}
+RUNNERS = tuple(name for name, peer in PEERS.items() if not peer.ours and name != "pydantic-ai")
+
+
+def fixed(number: float) -> Target:
+    """A number that depends on nobody."""
+    return lambda _found: number
+
+
+def several_times(number: float, factor: float) -> Target:
+    """At least `number`, and at least `factor` times the fastest durable peer."""
+
+    def target(found: Found) -> float:
+        durable = (value for name, value in found.items() if value is not None and PEERS[name].durable)
+        return max(number, factor * max(durable, default=0.0))
+
+    return target
+
+
+def over_the_disk(syncs: int, more: float) -> Target:
+    """So many fdatasyncs of the same run, and `more` milliseconds."""
+
+    def target(found: Found) -> float | None:
+        disk = found.get("disk")
+        return None if disk is None else syncs * disk + more
+
+    return target
+
+
+def of_the_floor(gated: float, free: float) -> Target:
+    """These shares of the bare loops of the same run."""
+
+    def target(found: Found) -> float | None:
+        floor, gate = found.get("bare"), found.get("bare, gated")
+        return None if floor is None or gate is None else max(free * floor, gated * gate)
+
+    return target
+
+
+def of_bare_loops(factor: float) -> Target:
+    """So many times what pydantic-ai alone reached in the same run."""
+
+    def target(found: Found) -> float | None:
+        theirs = found.get("pydantic-ai")
+        return None if theirs is None else factor * theirs
+
+    return target
+
+
+WORKLOADS = {
+    "noop": Workload(
+        "bench.sessions",
+        "noop",
+        {
+            "throughput": Metric("tasks/s", several_times(15_000, 5), more=True, peers=True),
+            "cpu": Metric("µs/task", fixed(60)),
+        },
+        RUNNERS,
+    ),
+    "single": Workload("bench.sessions", "single", {"p50": Metric("ms", over_the_disk(2, 0.4), peers=True)}, ("disk", *RUNNERS)),
+    "graph": Workload("bench.sessions", "graph", {"duration": Metric("ms", fixed(120), peers=True)}, RUNNERS),
+    "spawn": Workload(
+        "bench.sessions",
+        "spawn",
+        {"throughput": Metric("processes/s", of_the_floor(0.9, 0.7), more=True, peers=True)},
+        ("bare", "bare, gated", *RUNNERS),
+    ),
+    "spawn-pty": Workload(
+        "bench.sessions",
+        "spawn",
+        {"throughput": Metric("processes/s", of_the_floor(0.9, 0.7), more=True, peers=True)},
+        ("bare", "bare, gated"),
+    ),
+    "placement": Workload(
+        "bench.placement",
+        "placement",
+        {"growth": Metric("times", fixed(1.5)), "cost": Metric("µs/task", lambda _: None)},
+    ),
+    "loop": Workload("bench.loops", "loop", {"p50": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
+    "loops": Workload("bench.loops", "loops", {"duration": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
+    "ballots": Workload("bench.ballots", "ballots", {"decided": Metric("ms", fixed(5))}),
+    "restart": Workload(
+        "bench.restart",
+        "restart",
+        {"from snapshot": Metric("s", fixed(1)), "full replay": Metric("s", fixed(4)), "memory": Metric("MB", fixed(300))},
+        long=True,
+        once=True,
+    ),
+    "sleepers": Workload(
+        "bench.sessions",
+        "sleepers",
+        {"duration": Metric("s", fixed(20)), "memory": Metric("MB", fixed(250))},
+        long=True,
+        once=True,
+    ),
+    "sandbox": Workload("bench.sandbox", "start", {"over bare": Metric("ms", fixed(15))}),
+    "shell": Workload("bench.whole", "shell", {"duration": Metric("s", fixed(10))}),
+    "demo": Workload("bench.whole", "demo", {"duration": Metric("s", fixed(30))}),
+}
+#: What a peer's own module calls a workload, where that differs: the disk alone is not a workload of anybody's.
+THEIRS = {("disk", "single"): "fdatasync"}

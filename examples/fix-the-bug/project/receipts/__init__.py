@@ -1,0 +1,1 @@
+"""Receipts: read them, add them up, print them."""

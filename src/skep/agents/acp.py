@@ -1,0 +1,268 @@
+"""Runtime `acp`: any agent that speaks the Agent Client Protocol (version 1): JSON-RPC, a message a line, both ways.
+
+The agent keeps its own files and terminals; of what the protocol has for the other side only asking for leave is offered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used
+from skep.agents.client import Client, about, inner, whole
+from skep.agents.lines import Failed, Lines, Message
+from skep.agents.options import AcpOptions, read
+from skep.agents.outage import judged, last_line
+from skep.agents.process import to_the_end
+from skep.errors import Invalid, SkepError
+from skep.terminals import Terminals
+
+#: Whatever the agent is, it gets what the known ones want.
+CLIENT = Client(
+    name="acp",
+    install="as its own manual says",
+    wants=("ANTHROPIC_*", "CLAUDE_CODE_*", "OPENAI_*", "CODEX_*", "GEMINI_*", "GOOGLE_*", "OPENCODE_*", "IS_SANDBOX"),
+    logins=(
+        ".claude/.credentials.json",
+        ".codex/auth.json",
+        ".codex/config.toml",
+        ".gemini/oauth_creds.json",
+        ".gemini/google_accounts.json",
+        ".gemini/settings.json",
+        ".local/share/opencode/auth.json",
+        ".config/opencode/opencode.json",
+    ),
+)
+ABOUT_US = {
+    "protocolVersion": 1,
+    "clientCapabilities": {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
+    "clientInfo": {"name": "skep", "title": "Skep", "version": "1"},
+}
+NOT_FOUND = {"code": -32601, "message": "not available"}
+#: Seconds in which it may bring a turn that is cancelled to its end.
+GRACE = 3.0
+
+
+class AcpRuntime:
+    """Carries `prompt` tasks out by the agent that its `with` names; see `AcpOptions`.
+
+    Args:
+        terminals: where processes come from.
+    """
+
+    name = "acp"
+    can: frozenset[Ability] = frozenset({"prompts", "asks", "resumes", "spends"})
+    wants = CLIENT.wants
+
+    def __init__(self, terminals: Terminals) -> None:
+        self._terminals = terminals
+
+    def check(self) -> str:
+        """Nothing is needed but the agent itself, which a plan names."""
+        return ""
+
+    async def run(self, job: Job, host: Host) -> Ending:
+        """See the port."""
+        try:
+            options = read(AcpOptions, job.options)
+            CLIENT.ready(job, options.command[0])
+            with CLIENT.at_home(job) as env:
+                async with (
+                    asyncio.timeout(job.task.timeout or None),
+                    Lines(self._terminals, job, host, options.command, env, input=True) as client,
+                ):
+                    return await Session(job, host, client, options).go()
+        except Failed as failed:
+            return failed.ending
+        except Invalid as error:
+            return Ending(ok=False, cause="error", detail=error.message)
+        except TimeoutError:
+            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+class _Refused(Exception):
+    """The agent answered a request with an error."""
+
+
+class _Over(Exception):
+    """The agent ended before it answered."""
+
+
+class Session:
+    """One session of the protocol, and what the agent asks and says in it."""
+
+    def __init__(self, job: Job, host: Host, client: Lines, options: AcpOptions) -> None:
+        self.job, self.host, self.client, self.options = job, host, client, options
+        self.session = ""
+        #: Whether a turn is under way; before that the agent only repeats what was.
+        self.prompted = False
+        self.number = 0
+        self.saying: list[str] = []
+        self.last = ""
+        self.tools: dict[str, str] = {}
+        self.refused: list[str] = []
+        self.usd = 0.0
+
+    async def go(self) -> Ending:
+        """From the greeting to the end of the turn. When cancelled, has the agent end its turn in order."""
+        try:
+            resumed = await self.open()
+            self.prompted = True
+            text = self.job.again if resumed else self.job.prompt
+            told = {"sessionId": self.session, "prompt": [{"type": "text", "text": text}]}
+            return self.judge(await self.call("session/prompt", told))
+        except _Refused as refused:
+            return judged(str(refused))
+        except _Over:
+            ending = await self.client.failure()
+            found = judged(self.client.complaint())
+            return found if found.interrupted and not ending.interrupted else ending
+        except asyncio.CancelledError:
+            await to_the_end(self.part_ways())
+            raise
+
+    async def open(self) -> bool:
+        """Greets, then loads the thread that there is or begins one. Returns whether it goes on in one."""
+        about_it = await self.call("initialize", ABOUT_US)
+        where = {"cwd": self.job.cwd, "mcpServers": []}
+        begun: Message | None = None
+        if self.job.conversation and inner(about_it, "agentCapabilities", "loadSession"):
+            with contextlib.suppress(_Refused):  # it does not have it any more
+                begun = await self.call("session/load", {"sessionId": self.job.conversation, **where})
+                self.session = self.job.conversation
+        resumed = begun is not None
+        if begun is None:
+            begun = await self.call("session/new", where)
+            self.session = str(begun.get("sessionId") or "")
+        self.host.report(Talks(self.session))
+        if self.options.mode:
+            await self.call("session/set_mode", {"sessionId": self.session, "modeId": self.options.mode})
+        if self.job.model:
+            await self.call("session/set_model", {"sessionId": self.session, "modelId": self.job.model})
+        return resumed
+
+    async def call(self, method: str, params: Message) -> Message:
+        """The result of a request; what the agent says and asks meanwhile is heard. Raises _Refused, _Over."""
+        self.number = number = self.number + 1
+        self.client.say({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        async for message in self.client.heard():
+            if "method" in message:
+                await self.hear(message)
+            elif message.get("id") == number:
+                self.say()
+                if "error" in message:
+                    error = message["error"]
+                    words = [inner(error, "message"), inner(error, "data", "details") or inner(error, "data", "message")]
+                    raise _Refused(": ".join(str(word) for word in words if word) or f"{method} was refused")
+                result = message.get("result")
+                return result if isinstance(result, dict) else {}
+        raise _Over
+
+    async def part_ways(self) -> None:
+        """Cancels the turn and hears how it ends, for a short while."""
+        if not self.prompted:
+            return
+        with contextlib.suppress(SkepError, TimeoutError):
+            async with asyncio.timeout(GRACE):
+                self.client.say({"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": self.session}})
+                async for message in self.client.heard():
+                    if "method" not in message and message.get("id") == self.number:
+                        return
+                    if "id" in message:  # it still asks: the answer to all of it is that it is over
+                        self.answer(message, {"result": {"outcome": {"outcome": "cancelled"}}})
+
+    async def hear(self, message: Message) -> None:
+        """Something the agent says or asks."""
+        if message.get("method") == "session/update":
+            if self.prompted:
+                self.update(inner(message, "params", "update"))
+        elif message.get("method") == "session/request_permission":
+            self.say()
+            self.answer(message, {"result": {"outcome": await self.decide(message)}})
+        elif "id" in message:
+            self.answer(message, {"error": NOT_FOUND})
+
+    def answer(self, message: Message, reply: Message) -> None:
+        """Answers a request of the agent's."""
+        self.client.say({"jsonrpc": "2.0", "id": message["id"], **reply})
+
+    async def decide(self, message: Message) -> Message:
+        """Whether the agent may do what it asks: one of the options that it offers, or none."""
+        call, offered = inner(message, "params", "toolCall"), inner(message, "params", "options")
+        given = inner(call, "rawInput")
+        given = given if isinstance(given, dict) else {"title": inner(call, "title")}
+        title = str(inner(call, "title") or inner(call, "kind") or "a tool")
+        allowed = self.options.permissions == "all"
+        if not allowed:
+            ask = Ask(str(inner(call, "toolCallId")), str(inner(call, "kind") or "tool"), given, about(given) or title)
+            allowed = (await self.host.ask(ask)).allowed
+        if not allowed:
+            self.refused.append(title)
+        kinds = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
+        options: dict[str, Any] = {}
+        for one in offered if isinstance(offered, list) else []:
+            options.setdefault(str(inner(one, "kind")), inner(one, "optionId"))
+        chosen = next((options[kind] for kind in kinds if kind in options), None)
+        return {"outcome": "cancelled"} if chosen is None else {"outcome": "selected", "optionId": chosen}
+
+    def update(self, update: object) -> None:
+        """What it says and does."""
+        kind = inner(update, "sessionUpdate")
+        if kind == "agent_message_chunk":
+            self.saying.append(str(inner(update, "content", "text") or ""))
+            return
+        if kind in ("tool_call", "tool_call_update"):
+            self.say()
+            self.used(update)
+        elif kind == "usage_update":
+            self.cost(inner(update, "cost", "amount"), inner(update, "cost", "currency"))
+
+    def used(self, update: object) -> None:
+        """A tool, when it begins and when it is over."""
+        name, status = str(inner(update, "toolCallId")), inner(update, "status")
+        tool, given = str(inner(update, "kind") or self.tools.get(name) or "tool"), inner(update, "rawInput")
+        if name not in self.tools and len(self.tools) < 100_000:
+            self.tools[name] = tool
+            self.host.report(Used(name, tool, about(given) or str(inner(update, "title") or "")))
+        if status in ("completed", "failed"):
+            self.host.report(Used(name, self.tools.get(name, tool), last_line(_text(update)), ok=status == "completed"))
+
+    def say(self) -> None:
+        """It says things in pieces; they are passed on whole."""
+        if text := "".join(self.saying):
+            self.last = text
+            self.host.report(Said(text))
+        self.saying.clear()
+
+    def cost(self, amount: object, currency: object) -> None:
+        """Money is told as a total of the session."""
+        if currency == "USD" and isinstance(amount, int | float) and not isinstance(amount, bool) and self.usd < amount < 1e9:
+            self.host.report(Spent(model=self.job.model, usd=float(amount) - self.usd))
+            self.usd = float(amount)
+
+    def judge(self, result: Message) -> Ending:
+        """How the turn ended, by the agent's own word."""
+        reason = str(result.get("stopReason"))
+        usage, quota = result.get("usage"), inner(result, "_meta", "quota", "token_count")  # Gemini has only the second
+        if isinstance(usage, dict) or isinstance(quota, dict):
+            read = whole(inner(usage, "inputTokens") or inner(quota, "input_tokens"))
+            written = whole(inner(usage, "outputTokens") or inner(quota, "output_tokens"))
+            cached, usd = whole(inner(usage, "cachedReadTokens")), 0.0 if self.usd else None
+            self.host.report(Spent(model=self.job.model, input=read, cached=cached, output=written, usd=usd))
+        if self.refused:
+            return Ending(ok=False, cause="denied", detail=f"it was not allowed: {', '.join(dict.fromkeys(self.refused))}"[:500])
+        if reason == "end_turn":
+            return Ending(ok=True, result=self.last, exit_code=0)
+        if reason in ("max_tokens", "max_turn_requests"):
+            return Ending(ok=False, cause="limit", detail=f"the agent stopped: {reason}")
+        return Ending(ok=False, cause="error", detail=f"the agent stopped: {reason}")
+
+
+def _text(update: object) -> str:
+    content = inner(update, "content")
+    parts = [inner(one, "content", "text") for one in content] if isinstance(content, list) else []
+    return "\n".join(str(part) for part in parts if part)

@@ -1,0 +1,243 @@
+"""Runtime `claude`: Claude Code, spoken to in JSON both ways, so that it can ask, hear, be bounded, and go on in its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, Verdict, Waits
+from skep.agents.client import Client, about, inner, whole
+from skep.agents.lines import Failed, Lines, Message
+from skep.agents.options import ClaudeOptions, read
+from skep.agents.outage import LONGEST, judged, last_line
+from skep.agents.process import to_the_end
+from skep.errors import Invalid, SkepError
+from skep.terminals import Terminals
+
+CLIENT = Client(
+    name="claude",
+    install="npm install -g @anthropic-ai/claude-code",
+    wants=(
+        "ANTHROPIC_*",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_MAX_RETRIES",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "AWS_*",
+        "IS_SANDBOX",
+    ),
+    logins=(".claude/.credentials.json",),
+    threads=".claude/projects/{cwd}/{id}.jsonl",
+    quiet={
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    },
+)
+#: Subtypes of a result that mean that a bound was reached.
+_BOUNDS = {"error_max_turns": "its turns are used up", "error_max_budget_usd": "its budget is used up"}
+_MODES = {"ask": (), "edits": ("--permission-mode", "acceptEdits"), "all": ("--dangerously-skip-permissions",)}
+#: Seconds in which it may bring a turn that is interrupted to its end, so that its thread can be gone on with.
+GRACE = 3.0
+
+
+class ClaudeRuntime:
+    """Carries `prompt` tasks out. Its `with` is told at `ClaudeOptions`.
+
+    Args:
+        terminals: where processes come from.
+    """
+
+    name = "claude"
+    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends"})
+    wants = CLIENT.wants
+
+    def __init__(self, terminals: Terminals) -> None:
+        self._terminals = terminals
+
+    def check(self) -> str:
+        """Whether the client is there."""
+        return CLIENT.lack()
+
+    async def run(self, job: Job, host: Host) -> Ending:
+        """See the port."""
+        try:
+            options = read(ClaudeOptions, job.options)
+            CLIENT.ready(job, options.program)
+            thread = CLIENT.thread(job)
+            with CLIENT.at_home(job) as env:
+                # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
+                env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"}
+                async with (
+                    asyncio.timeout(job.task.timeout or None),
+                    Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client,
+                ):
+                    return await Talk(job, host, client).go(job.again if thread else job.prompt)
+        except Failed as failed:
+            return failed.ending
+        except Invalid as error:
+            return Ending(ok=False, cause="error", detail=error.message)
+        except TimeoutError:
+            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
+    """The command line."""
+    words = [options.program, "-p", "--verbose"]
+    words += ["--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"]
+    words += _MODES[options.permissions]
+    if job.model:
+        words += ["--model", job.model]
+    if thread:
+        words += ["--resume", thread]
+    if job.usd:
+        words += ["--max-budget-usd", f"{job.usd:.4f}"]
+    if options.max_turns:
+        words += ["--max-turns", str(options.max_turns)]
+    if options.tools:
+        words += ["--allowed-tools", ",".join(options.tools)]
+    return (*words, *options.args)
+
+
+class Talk:
+    """One conversation: what the client says, and what it is answered."""
+
+    def __init__(self, job: Job, host: Host, client: Lines) -> None:
+        self.job, self.host, self.client = job, host, client
+        self.usd = 0.0
+        #: Wall-clock ms at which a limit of the provider's ends, once it is reached.
+        self.until = 0
+
+    async def go(self, prompt: str) -> Ending:
+        """Tells it the task and listens until it says how it went. When cancelled, has it end its turn in order."""
+        self.tell(prompt)
+        self.host.listen(self.tell)
+        try:
+            ending = await self.listen()
+            return ending or await self.client.failure()
+        except asyncio.CancelledError:
+            await to_the_end(self.part_ways())
+            raise
+        finally:
+            self.host.listen(None)
+
+    async def listen(self) -> Ending | None:
+        """Passes on what it says, to the end of the turn; None if the program ended before that."""
+        async for message in self.client.heard():
+            kind = message.get("type")
+            if kind == "control_request":
+                await self.answer(message)
+            elif kind == "result":
+                self.spent(message)
+                self.client.finish()
+                return self.judge(message)
+            else:
+                self.pass_on(kind, message)
+        return None
+
+    async def part_ways(self) -> None:
+        """Interrupts the turn and hears what it still says, for a short while."""
+        with contextlib.suppress(SkepError, TimeoutError):
+            async with asyncio.timeout(GRACE):
+                self.client.say({"type": "control_request", "request_id": "stop", "request": {"subtype": "interrupt"}})
+                await self.listen()
+
+    def tell(self, text: str) -> None:
+        """A turn of the user's."""
+        self.client.say({"type": "user", "message": {"role": "user", "content": text}})
+
+    async def answer(self, message: Message) -> None:
+        """The client asks whether it may use a tool."""
+        number = message.get("request_id")
+        if inner(message, "request", "subtype") != "can_use_tool":
+            said: Message = {"subtype": "error", "request_id": number, "error": "not available"}
+        else:
+            tool, given = str(inner(message, "request", "tool_name")), inner(message, "request", "input")
+            given = given if isinstance(given, dict) else {}
+            verdict = await self.host.ask(Ask(str(number), tool, given, about(given)))
+            said = {"subtype": "success", "request_id": number, "response": _decision(verdict, given)}
+        self.client.say({"type": "control_response", "response": said})
+
+    def pass_on(self, kind: object, message: Message) -> None:
+        """What it says and does."""
+        subtype = message.get("subtype")
+        if kind == "system" and subtype == "init" and isinstance(thread := message.get("session_id"), str):
+            self.host.report(Talks(thread))
+        elif kind == "system" and subtype == "api_retry":
+            self.host.report(_waits(message))
+        elif kind == "rate_limit_event" and inner(message, "rate_limit_info", "status") == "rejected":
+            self.until = whole(inner(message, "rate_limit_info", "resetsAt")) * 1000
+        elif kind in ("assistant", "user"):
+            content = inner(message, "message", "content")
+            for part in content if isinstance(content, list) else []:
+                self.part(part)
+
+    def part(self, part: object) -> None:
+        """One part of a message."""
+        kind, name = inner(part, "type"), str(inner(part, "id") or inner(part, "tool_use_id") or "")
+        if kind == "text":
+            self.host.report(Said(str(inner(part, "text") or "")))
+        elif kind == "tool_use":
+            self.host.report(Used(name, str(inner(part, "name")), about(inner(part, "input"))))
+        elif kind == "tool_result":
+            self.host.report(Used(name, "tool", _words(inner(part, "content")), ok=not inner(part, "is_error")))
+
+    def spent(self, result: Message) -> None:
+        """Money is told as a total of the process; tokens of the turn."""
+        total = result.get("total_cost_usd")
+        known = isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total < 1e9
+        usd = max(0.0, float(total or 0) - self.usd) if known else None
+        self.usd += usd or 0.0
+        models = result.get("modelUsage")
+        self.host.report(
+            Spent(
+                model=", ".join(map(str, models)) if isinstance(models, dict) and models else self.job.model,
+                input=whole(inner(result, "usage", "input_tokens"))
+                + whole(inner(result, "usage", "cache_creation_input_tokens")),
+                cached=whole(inner(result, "usage", "cache_read_input_tokens")),
+                output=whole(inner(result, "usage", "output_tokens")),
+                usd=usd,
+            )
+        )
+
+    def judge(self, result: Message) -> Ending:
+        """How it went, by what the client itself says; its exit code says less."""
+        subtype, text = str(result.get("subtype")), str(result.get("result") or "")
+        errors, denials = result.get("errors"), result.get("permission_denials")
+        if subtype in _BOUNDS:
+            return Ending(ok=False, cause="limit", detail=_BOUNDS[subtype])
+        if result.get("is_error") or subtype != "success":
+            said = text or "\n".join(map(str, errors if isinstance(errors, list) else [])) or subtype
+            if result.get("terminal_reason") == "api_error" or result.get("api_error_status") or self.until:
+                return judged(said, whole(result.get("api_error_status")), self.until)
+            return Ending(ok=False, cause="error", detail=last_line(said))
+        denied = [str(inner(one, "tool_name")) for one in denials] if isinstance(denials, list) else []
+        if denied:
+            return Ending(ok=False, cause="denied", detail=f"it was not allowed to use {', '.join(dict.fromkeys(denied))}")
+        return Ending(ok=True, result=text, exit_code=0)
+
+
+def _decision(verdict: Verdict, given: dict[str, Any]) -> Message:
+    if verdict.allowed:
+        return {"behavior": "allow", "updatedInput": given}
+    return {"behavior": "deny", "message": verdict.why or "Not allowed."}
+
+
+def _waits(message: Message) -> Waits:
+    """It tries again by itself, after a while that it tells."""
+    why, status = str(message.get("error") or message.get("message") or "no answer"), message.get("error_status")
+    delay = min(whole(message.get("retry_delay_ms")), LONGEST)
+    said = f"its provider says {status}, {why}" if status else f"its provider does not answer: {why}"
+    return Waits(said, int(time.time() * 1000) + delay if delay else 0)
+
+
+def _words(content: object) -> str:
+    if isinstance(content, list):
+        content = next((inner(part, "text") for part in content if inner(part, "text")), "")
+    return last_line(str(content or ""))

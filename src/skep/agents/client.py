@@ -1,0 +1,108 @@
+"""What coding clients share: where they are found, the home that they work in, and the login of the user in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from skep.agents import Job
+from skep.errors import Invalid
+
+#: Arguments of tools that say in one line what is done.
+_ABOUT = ("command", "file_path", "filePath", "path", "pattern", "url", "query", "description", "prompt")
+
+
+class Client(Struct, frozen=True, kw_only=True):
+    """What is to be known of a coding client beside how it talks.
+
+    Args:
+        name: of the runtime, and of the program.
+        install: the command that installs it.
+        wants: variables of the owner that it gets: its login, and where its model is.
+        logins: files below the user's HOME with the login and the providers: shared with every task's home, never copied,
+            because a login that is refreshed in a copy is worth nothing in the original.
+        threads: where below its HOME it keeps the thread `{id}` of the folder `{cwd}`, as a pattern of files.
+        quiet: variables that keep an unattended client from doing what nobody asked for.
+    """
+
+    name: str
+    install: str
+    wants: tuple[str, ...]
+    logins: tuple[str, ...] = ()
+    threads: str = ""
+    quiet: dict[str, str] = {}
+
+    def lack(self, program: str = "") -> str:
+        """What is missing, with the command that installs it; empty if the client is there."""
+        wanted = program or self.name
+        return "" if shutil.which(wanted) else f"{wanted} is not on the PATH; install it: {self.install}"
+
+    def ready(self, job: Job, program: str) -> None:
+        """Raises Invalid for a job that this client cannot carry out, whoever tries it again."""
+        if job.task.prompt is None:
+            raise Invalid(f"The {self.name} agent {job.agent} carries out `prompt` tasks only.")
+        if not shutil.which(program, path=job.env.get("PATH")):
+            raise Invalid(f"{program} is not on the PATH; install it: {self.install}")
+
+    def thread(self, job: Job) -> str:
+        """The thread that the job is to go on in, if the client still has it; otherwise it begins a new one."""
+        if not re.fullmatch(r"[\w-]+", job.conversation):
+            return ""
+        where = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
+        return job.conversation if next(Path(job.home).glob(where), None) is not None else ""
+
+    @contextlib.contextmanager
+    def at_home(self, job: Job) -> Iterator[dict[str, str]]:
+        """The environment to start it in: a HOME of the task's own, with the user's login in it as long as this is entered."""
+        home, users = Path(job.home), Path(job.env.get("HOME") or os.path.expanduser("~"))
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shared = [(home / name, users / name) for name in self.logins if (users / name).is_file()]
+        for mine, login in shared:
+            mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not mine.is_symlink():
+                mine.unlink(missing_ok=True)
+                mine.symlink_to(login)
+        try:
+            yield {**job.env, **self.quiet, "HOME": str(home)}
+        finally:
+            for mine, login in shared:
+                _give_back(mine, login)
+
+
+def _give_back(mine: Path, login: Path) -> None:
+    """A client that replaced the link by a file has refreshed the login: the user gets it, as the old one no longer works."""
+    if mine.is_symlink() or not mine.is_file():
+        return
+    with contextlib.suppress(OSError):
+        aside = login.with_name(f"{login.name}.{os.getpid()}")
+        shutil.copy2(mine, aside)
+        os.replace(aside, login)
+        mine.unlink()
+
+
+def about(given: object) -> str:
+    """One line about the arguments of a tool."""
+    if not isinstance(given, dict):
+        return ""
+    found = next((given[name] for name in _ABOUT if given.get(name)), "")
+    text = " ".join(map(str, found)) if isinstance(found, list) else str(found)
+    return text.split("\n", 1)[0][:500]
+
+
+def inner(message: object, *names: str) -> Any:
+    """What lies at these names in a message, None where there is nothing: what clients say is read by key, never trusted."""
+    for name in names:
+        message = message.get(name) if isinstance(message, dict) else None
+    return message
+
+
+def whole(value: object) -> int:
+    """A count as a client tells it; 0 for what is none."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else 0

@@ -1,0 +1,109 @@
+"""Runtime `opencode`: OpenCode, told its task once (`opencode run --format json`). It says what each step cost."""
+
+from __future__ import annotations
+
+import re
+
+from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
+from skep.agents.client import Client, about, inner, whole
+from skep.agents.lines import Message
+from skep.agents.oneway import OneWay
+from skep.agents.options import OpenCodeOptions, read
+from skep.agents.outage import judged, last_line
+from skep.terminals import Terminals
+
+CLIENT = Client(
+    name="opencode",
+    install="npm install -g opencode-ai",
+    wants=("OPENCODE_*", "ANTHROPIC_*", "OPENAI_*", "GEMINI_*", "GOOGLE_*", "OPENROUTER_*"),
+    logins=(
+        ".local/share/opencode/auth.json",
+        ".config/opencode/opencode.json",
+        ".config/opencode/opencode.jsonc",
+        ".config/opencode/config.json",
+    ),
+    threads=".local/share/opencode/opencode.db",
+    quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
+)
+
+#: How it tells a tool's error that is a refusal.
+_REFUSED = re.compile(r"rejected permission|prevents you from using", re.I)
+
+
+def runtime(terminals: Terminals) -> OneWay:
+    """The runtime."""
+    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends", "calls-reported", "reads"}))
+
+
+def arguments(job: Job, thread: str) -> tuple[str, ...]:
+    """The command line; the prompt comes through standard input."""
+    options = read(OpenCodeOptions, job.options)
+    words = [options.program, "run", "--format", "json"]
+    words += ["--auto"] if options.permissions == "all" else []
+    words += ["--model", job.model] if job.model else []
+    words += ["--session", thread] if thread else []
+    return (*words, *options.args)
+
+
+class Reader:
+    """See `oneway.Reader`."""
+
+    def __init__(self, job: Job, host: Host) -> None:
+        self._host, self._model = host, job.model
+        self._last = self._talks = ""
+        self._denied: list[str] = []
+        self._ending: Ending | None = None
+
+    def hear(self, message: Message) -> None:
+        """Passes on what a message says."""
+        kind, part, thread = message.get("type"), message.get("part"), message.get("sessionID")
+        if isinstance(thread, str) and thread and not self._talks:
+            self._talks = thread
+            self._host.report(Talks(thread))
+        if kind == "text":
+            self._last = str(inner(part, "text") or "")
+            self._host.report(Said(self._last))
+        elif kind == "tool_use":
+            self._used(part)
+        elif kind == "step_finish":
+            self._spent(part)
+            # More follows a step that ended with calls of tools.
+            if inner(part, "reason") != "tool-calls":
+                self._ending = Ending(ok=True, result=self._last, exit_code=0)
+        elif kind == "error":
+            said = (
+                inner(message, "error", "data", "message")
+                or inner(message, "error", "message")
+                or inner(message, "error", "name")
+            )
+            self._ending = judged(str(said or "it failed"), whole(inner(message, "error", "data", "statusCode")))
+
+    def ending(self) -> Ending | None:
+        """How the turn went. A refusal ends it without a last word."""
+        if self._denied and (self._ending is None or self._ending.ok):
+            names = ", ".join(dict.fromkeys(self._denied))
+            return Ending(ok=False, cause="denied", detail=f"it was not allowed to use {names}")
+        return self._ending
+
+    def _used(self, part: object) -> None:
+        """It tells of a tool when it is over."""
+        name, tool, state = str(inner(part, "callID")), str(inner(part, "tool")), inner(part, "state")
+        ok, why = inner(state, "status") == "completed", str(inner(state, "error") or "")
+        if not ok and _REFUSED.search(why):
+            self._denied.append(tool)
+        self._host.report(Used(name, tool, about(inner(state, "input"))))
+        self._host.report(Used(name, tool, last_line(why), ok))
+
+    def _spent(self, part: object) -> None:
+        cost, tokens = inner(part, "cost"), inner(part, "tokens")
+        # It tells 0 for a model whose price it does not know.
+        usd = float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e9 else None
+        self._host.report(
+            Spent(
+                model=self._model,
+                input=whole(inner(tokens, "input")) + whole(inner(tokens, "cache", "write")),
+                cached=whole(inner(tokens, "cache", "read")),
+                output=whole(inner(tokens, "output")) + whole(inner(tokens, "reasoning")),
+                usd=usd,
+            )
+        )

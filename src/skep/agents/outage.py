@@ -1,0 +1,73 @@
+"""What becomes of a client whose provider does not answer: a limit parks the task, an outage interrupts it, the rest fails it."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from skep.agents import Ending
+
+#: Without a word about when to come back, this long, in milliseconds.
+PAUSE = 60_000
+#: No time that a client names is believed beyond this, in milliseconds: eight days, as the longest limits are weekly.
+LONGEST = 8 * 86_400_000
+LIMITS = (429, 503, 529)
+#: Characters of what a client said that stand for the failure.
+SIZE = 500
+#: Nothing that waiting mends, though its words may look like a limit.
+_PERSON = re.compile(
+    r"insufficient_quota|billing|credit balance|unauthori[sz]ed|authentication|invalid api key|api key not valid|log ?in", re.I
+)
+_LIMIT = re.compile(
+    r"(rate|usage|session|weekly|hit your|quota)[ _-]*limit|too many requests|overloaded|resource.?exhausted|quota", re.I
+)
+_DOWN = re.compile(
+    r"connect(ion|ing)? (error|refused|reset|closed|failed)|unable to connect|cannot connect|econn\w+|etimedout|enotfound"
+    r"|eai_again|network error|socket|fetch failed|stream (disconnected|error|ended)|terminated|request timed out"
+    r"|premature close|server_error|internal server",
+    re.I,
+)
+_STATUS = re.compile(
+    r"(?:status|code|error|http)\W{0,5}(?:code\W{0,3})?([45]\d\d)\b|\b([45]\d\d) (?:too many|internal|service|bad gateway)", re.I
+)
+_SPAN = re.compile(r"(?:again|retry|reset\w*)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*[a-z]+[\s,]*(?:and\s+)?){1,5})", re.I)
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.I)
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "ms": 1, "m": 60_000, "s": 1_000}
+
+
+def judged(said: str, status: int = 0, until: int = 0) -> Ending:
+    """The ending of an attempt whose client gave up with an error of its provider.
+
+    Args:
+        said: the client's words.
+        status: of HTTP, if the client tells it; otherwise it is looked for in the words.
+        until: wall-clock ms of the provider's own word when to come back; 0 = looked for in the words.
+    """
+    detail = last_line(said) or (f"the provider answered with status {status}" if status else "the provider did not answer")
+    found = _STATUS.search(said)
+    status = status or (int(found[1] or found[2]) if found else 0)
+    now = int(time.time() * 1000)
+    if status in (401, 403) or _PERSON.search(said):
+        return Ending(ok=False, cause="error", detail=detail)
+    if status in LIMITS or (not 400 <= status < 500 and _LIMIT.search(said)) or until > now:
+        back = until if until > now else now + (span(said) or PAUSE)
+        return Ending(ok=False, interrupted=True, cause="limit", detail=detail, until=min(back, now + LONGEST))
+    if status >= 500 or (not status and _DOWN.search(said)):
+        return Ending(ok=False, interrupted=True, cause="infrastructure", detail=detail)
+    return Ending(ok=False, cause="error", detail=detail)
+
+
+def span(said: str) -> int:
+    """The time that a client says to wait (`try again in 2h 5m`), in milliseconds; 0 if it says none."""
+    found = _SPAN.search(said)
+    total = 0.0
+    for number, unit in _PART.findall(found[1]) if found else ():
+        name = unit.lower()
+        known = name if name in _UNITS else name[0]
+        total += float(number) * _UNITS.get(known, 0)
+    return min(int(total), LONGEST)
+
+
+def last_line(text: str) -> str:
+    """The last line that says something, its end if it is long."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[-SIZE:]

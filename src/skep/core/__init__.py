@@ -1,0 +1,1 @@
+"""The pure core: decide, apply, due. No I/O, no clock, no randomness."""

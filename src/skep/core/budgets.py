@@ -1,0 +1,97 @@
+"""Money and tokens: what an attempt holds in reserve, what it is charged, when no more may be spent.
+
+What is held when an attempt begins only decides whether it may begin. While it runs, each report of its client is added up, and
+when a limit is reached everything under way is ended. What can be spent beyond a limit is therefore what one report covers, for
+each attempt under way: one call of a model where the client tells each call, one turn where it tells at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skep.core.model import Agent, Budget, Cost, Entry
+
+if TYPE_CHECKING:
+    from skep.core.state import State
+
+#: Runtimes whose work costs nothing that could be told.
+FREE = frozenset({"shell", "python", "inprocess"})
+#: Dollars held for an attempt where nothing else is said.
+RESERVE = 0.25
+#: Why a session is paused that may not spend more.
+COST_LIMIT, TOKEN_LIMIT = "cost limit reached", "token limit reached"
+UNPRICED = "a price is not known, so the cost limit cannot be held"
+AGENT_LIMIT = "the budget of an agent is used up"
+REASONS = frozenset({COST_LIMIT, TOKEN_LIMIT, UNPRICED, AGENT_LIMIT})
+
+
+def reserve(state: State, entry: Entry, agent: Agent) -> float | None:
+    """Dollars to hold for an attempt of the task on this agent; None if the session cannot afford another one now."""
+    limits = state.plan.limits
+    if not limits.cost_usd or state.specs[agent.spec].runtime in FREE:
+        return 0.0
+    left = limits.cost_usd - state.cost.usd - state.held
+    wanted = left_of(entry) or limits.reserve_usd or RESERVE
+    return round(min(wanted, left), 6) if left > 1e-6 else None
+
+
+def left_of(entry: Entry) -> float:
+    """Dollars that are left of the task's own budget, 0 if it has none."""
+    budget = entry.task.budget
+    return max(0.0, budget.usd - (entry.cost.usd if entry.cost is not None else 0.0)) if budget is not None else 0.0
+
+
+def cap(state: State, entry: Entry) -> float:
+    """Dollars that the attempt under way may cost at most, for a client that can hold that itself; 0 = no bound."""
+    bounds = []
+    if entry.task.budget is not None and entry.task.budget.usd:
+        bounds.append(left_of(entry))
+    if state.plan.limits.cost_usd and entry.attempt is not None:
+        bounds.append(state.plan.limits.cost_usd - state.cost.usd - state.held + entry.attempt.held)
+    return max(0.01, min(bounds)) if bounds else 0.0
+
+
+def over(entry: Entry) -> str:
+    """Why the task may spend no more, or nothing."""
+    found = _used_up(entry.task.budget, entry.cost)
+    return f"its budget of {found} is used up" if found else ""
+
+
+def used_up(state: State) -> str:
+    """Why the session may spend no more, or nothing."""
+    limits, cost = state.plan.limits, state.cost
+    if limits.cost_usd and cost.usd >= limits.cost_usd - 1e-9:
+        return COST_LIMIT
+    if limits.tokens and cost.tokens >= limits.tokens:
+        return TOKEN_LIMIT
+    if limits.cost_usd and cost.unpriced:
+        return UNPRICED
+    for spec in state.specs.values():
+        if spec.budget is not None:
+            total = Cost()
+            for agent in state.agents.values():
+                if agent.spec == spec.name and agent.cost is not None:
+                    total.add(agent.cost)
+            if _used_up(spec.budget, total):
+                return AGENT_LIMIT
+    return ""
+
+
+def unreported(state: State, entry: Entry) -> Cost | None:
+    """What an attempt is charged at its end that never told its cost: what was held for it, or a cost that nobody knows."""
+    attempt = entry.attempt
+    if attempt is None or attempt.cost is not None or not attempt.pid:
+        return None
+    agent = state.agents.get(attempt.agent)
+    spec = state.specs.get(agent.spec) if agent is not None else None
+    if spec is None or spec.runtime in FREE:
+        return None
+    return Cost(usd=attempt.held, estimated=attempt.held) if attempt.held else Cost(unpriced=1)
+
+
+def _used_up(budget: Budget | None, cost: Cost | None) -> str:
+    if budget is None or cost is None:
+        return ""
+    if budget.usd and cost.usd >= budget.usd - 1e-9:
+        return f"${budget.usd:g}"
+    return f"{budget.tokens} tokens" if budget.tokens and cost.tokens >= budget.tokens else ""

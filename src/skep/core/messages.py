@@ -1,0 +1,137 @@
+"""Sending, delivering and dropping messages: durable, in order for each pair, at least once, and counted once.
+
+A message waits in its target's inbox until somebody who gave it to the target says so; whoever crashes in between finds it there
+again. The topology says who may write to whom; a person may write to everybody, and everybody to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from skep.core import events as ev
+from skep.core import inputs as inp
+from skep.core import topology
+from skep.core.envelope import Message, Metadata
+from skep.core.model import AgentSpec
+from skep.core.placement import BUILT_IN, INPROCESS
+from skep.core.state import State
+from skep.core.turn import Turn
+from skep.errors import Conflict, Exhausted, Invalid, NotFound
+
+#: Messages that wait for one agent, and in one session; bytes of a payload; characters of an id, a type, a correlation.
+MAX_INBOX = 1_000
+MAX_WAITING = 10_000
+MAX_PAYLOAD = 64 * 1024
+MAX_NAME = 200
+#: Longest life of a message, milliseconds: a year.
+MAX_TTL = 366 * 86_400_000
+
+
+def members(specs: Mapping[str, AgentSpec], limit: int) -> dict[str, AgentSpec]:
+    """The agents that stand in the topology, in order: all that are declared, without the built-in shell and python."""
+    built_in = (*BUILT_IN.values(), INPROCESS)
+    kinds = [spec for spec in specs.values() if spec.name not in built_in]
+    return {f"{spec.name}-{n}": spec for spec in kinds for n in range(1, (spec.count or limit) + 1)}
+
+
+def topology_of(state: State, specs: Mapping[str, AgentSpec] | None = None) -> topology.Topology:
+    """The session's topology. Agents whose type is coordinator coordinate.
+
+    Args:
+        specs: the kinds of agents there will be; None for those there are.
+    """
+    found = members(state.specs if specs is None else specs, state.limit)
+    leading = [agent for agent, spec in found.items() if spec.type == "coordinator"]
+    return topology.draw(state.plan.topology, tuple(found), leading)
+
+
+def send(turn: Turn, given: inp.Send) -> str:
+    """Puts a message into its target's inbox and returns its id; the same id again is the same message and changes nothing.
+
+    Raises:
+        Denied: the topology has no edge for it.
+        NotFound: no such agent.
+        Invalid, Exhausted: what is too long or too large, or an inbox that is full.
+        Conflict: the session is closed.
+    """
+    state, mail = turn.state, turn.state.mail
+    name = given.id or f"m{mail.sent + 1}"
+    if name in mail.known:
+        return name
+    if state.closed:
+        raise Conflict(f"session {state.session} is closed", "Fork it to go on from where it ended.")
+    for what, text in (("id", name), ("type", given.kind), ("correlation", given.correlation)):
+        if len(text) > MAX_NAME or (not text and what == "type"):
+            raise Invalid(f"the {what} of a message is {len(text)} characters long", f"Use 1 to {MAX_NAME}.")
+    if not 0 <= given.ttl <= MAX_TTL:
+        raise Invalid(f"a message cannot live {given.ttl} ms", f"Use 0 (for ever) to {MAX_TTL}.")
+    size = len(msgspec.msgpack.encode(given.payload))
+    if size > MAX_PAYLOAD:
+        raise Exhausted(f"the message is {size} bytes large, more than {MAX_PAYLOAD}", "Put it into a file and send its name.")
+    _check_ends(state, given)
+    if len(mail.inboxes.get(given.target, ())) >= MAX_INBOX or mail.waiting >= MAX_WAITING:
+        raise Exhausted(
+            f"{len(mail.inboxes.get(given.target, ()))} messages wait for '{given.target}', {mail.waiting} in all",
+            "Send it again when some are delivered.",
+        )
+    metadata = Metadata(session=state.session, correlation=given.correlation, retry=given.retry, ttl=given.ttl)
+    message = Message(
+        id=name,
+        type=given.kind,
+        source=given.source,
+        target=given.target,
+        payload=given.payload,
+        timestamp=turn.at,
+        priority=given.priority,
+        metadata=metadata,
+    )
+    turn.emit(ev.MessageSent(turn.at, message))
+    return name
+
+
+def _check_ends(state: State, given: inp.Send) -> None:
+    known = members(state.specs, state.limit)
+    for agent in (given.source, given.target):
+        if agent != topology.PERSON and agent not in known:
+            shown = ", ".join(list(known)[:20]) or "none"
+            raise NotFound(f"no agent is called '{agent}' in session {state.session}", f"Agents that hear messages: {shown}.")
+    topology.send(topology_of(state), given.source, given.target)
+
+
+def delivered(turn: Turn, report: inp.Delivered) -> None:
+    """The target has it. Told twice it counts once.
+
+    Raises:
+        NotFound: there was no such message for it.
+        Conflict: an earlier one of the same sender still waits: each pair's messages are delivered in order.
+    """
+    mail = turn.state.mail
+    inbox = mail.inboxes.get(report.target, {})
+    message = inbox.get(report.id)
+    if message is None:
+        if report.id in mail.known:
+            return
+        raise NotFound(f"no message '{report.id}' waits for '{report.target}'", "`skep messages` shows those that wait.")
+    for earlier in inbox.values():
+        if earlier is message:
+            break
+        if earlier.source == message.source:
+            raise Conflict(
+                f"message '{earlier.id}' of '{message.source}' comes before '{report.id}' and was not delivered",
+                "Deliver them in order.",
+            )
+    turn.emit(ev.MessageDelivered(turn.at, report.id, report.target))
+
+
+def expire(turn: Turn) -> None:
+    """Drops what is not worth delivering any more."""
+    for target, name in turn.state.due.stale(turn.at):
+        if name in turn.state.mail.inboxes.get(target, {}):
+            turn.emit(ev.MessageExpired(turn.at, name, target))
+
+
+def inbox(state: State, agent: str) -> tuple[Message, ...]:
+    """What waits for an agent, in the order in which it was sent."""
+    return tuple(state.mail.inboxes.get(agent, {}).values())

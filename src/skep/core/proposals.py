@@ -1,0 +1,100 @@
+"""Tasks that tasks propose: noted when their attempt ends well, taken when a person or the session's rule says so.
+
+Everything is in the log before anybody is asked, so an approval speaks of what was shown, also after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+
+from msgspec.structs import replace
+
+from skep.core import events as ev
+from skep.core import inputs as inp
+from skep.core.model import Entry, Proposal, Task
+from skep.core.state import State
+from skep.core.submit import checked
+from skep.core.turn import Turn
+from skep.errors import SkepError
+
+#: What does not make two tasks different.
+_ALIKE = {"id": "", "objective": "", "needs": (), "type": "", "complexity": "", "metadata": {}, "inferred": {}, "generation": 0}
+
+
+def note(turn: Turn, entry: Entry, report: inp.Ended | inp.Worked) -> str:
+    """Records what an attempt that ended well proposes, if anything. Returns why it is refused, or nothing."""
+    given = report.proposal
+    if given is None or (not given.tasks and not given.refused):
+        return ""
+    generation = entry.task.generation + 1
+    given = replace(given, tasks=tuple(replace(task, generation=generation) for task in given.tasks))
+    refused = given.refused or _refusal(turn.state, entry, given)
+    turn.emit(ev.TaskProposed(turn.at, entry.task.id, report.n, given, refused))
+    return refused
+
+
+def take(turn: Turn, entry: Entry, by: str) -> None:
+    """Accepts what a task proposes. Raises what `submit` raises if it cannot be taken any more."""
+    assert entry.proposal is not None
+    checked(turn.state, entry.proposal.tasks, {}, turn.state.specs)
+    turn.emit(ev.ProposalAccepted(turn.at, entry.task.id, entry.proposal.fingerprint, by))
+
+
+def take_by_rule(turn: Turn, entry: Entry) -> None:
+    """Accepts what a task proposes if the session's rule says so; a planner's plan never."""
+    proposal = entry.proposal
+    if proposal is None or entry.task.plans or turn.state.plan.proposals.rule != "auto":
+        return
+    try:
+        take(turn, entry, "")
+    except SkepError as error:  # while it was verified, others took its names or its agents
+        turn.emit(ev.TaskProposed(turn.at, entry.task.id, entry.attempts, proposal, error.message))
+
+
+def _refusal(state: State, entry: Entry, given: Proposal) -> str:
+    rule, plans = state.plan.proposals, entry.task.plans
+    parent = state.entries.get(entry.task.parent)
+    if entry.task.ballot or (parent is not None and parent.task.candidates):
+        return "candidates and voters propose nothing: most of their work is not used"
+    if rule.rule == "never" and not plans:
+        return "this session takes no proposals (proposals: never)"
+    if entry.task.generation >= rule.depth:
+        return f"it was proposed itself, and proposals of proposals end after {rule.depth}"
+    if given.amount > rule.max_tasks:
+        return f"{given.amount} tasks in one proposal, more than {rule.max_tasks}"
+    if state.proposed + given.amount > rule.most:
+        return f"{given.amount} tasks more than the {state.proposed} that were taken already: the session takes {rule.most}"
+    try:
+        checked(state, given.tasks, {}, state.specs)
+    except SkepError as error:
+        return error.message
+    if (found := length(given.tasks)) > rule.length:
+        return f"{found} tasks come one after the other, more than {rule.length}"
+    return _twin(state, entry, given.tasks)
+
+
+def _twin(state: State, entry: Entry, tasks: Sequence[Task]) -> str:
+    """Names the first task that asks for what another one asks for already."""
+    works = {(task.run, task.call, task.prompt) for task in tasks}
+    there = [
+        other.task
+        for other in state.entries.values()
+        if other.state != "replaced" and (other.task.run, other.task.call, other.task.prompt) in works
+    ]
+    for task in tasks:
+        twin = next((other.id for other in there if replace(other, **_ALIKE) == replace(task, **_ALIKE)), "")
+        if twin:
+            return f"task '{task.id}' asks for the same as '{twin}'"
+        there.append(task)
+    return ""
+
+
+def length(tasks: Sequence[Task]) -> int:
+    """How many of these tasks come one after the other at most. Raises CycleError for a circle."""
+    own = {task.id: task for task in tasks}
+    levels: dict[str, int] = {}
+    for name in TopologicalSorter({task.id: task.needs for task in tasks}).static_order():
+        needs = own[name].needs if name in own else ()
+        levels[name] = (name in own) + max((levels[need] for need in needs), default=0)
+    return max(levels.values(), default=0)

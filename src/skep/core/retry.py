@@ -1,0 +1,27 @@
+"""How often and when a task is tried again."""
+
+from __future__ import annotations
+
+from skep.core.model import Retries, Task
+
+#: Interruptions that were nobody's doing (crashes, lost nodes) before a task gives up: a task that kills its owner ends, too.
+MAX_INTERRUPTIONS = 5
+#: Longest wait between two attempts, seconds.
+MAX_BACKOFF = 300.0
+
+
+def retries_of(task: Task) -> Retries:
+    """The retry policy; a bare number is its `max`."""
+    return task.retries if isinstance(task.retries, Retries) else Retries(max=task.retries)
+
+
+def wait(policy: Retries, failures: int, nonce: str) -> int:
+    """Milliseconds until the next attempt: exponential from `backoff`, with up to a quarter of jitter taken from the nonce.
+
+    Full jitter would make short waits meaningless; a quarter is enough to spread a herd (compare AWS, "Exponential Backoff
+    And Jitter").
+    """
+    if policy.backoff <= 0:
+        return 0
+    base = min(policy.backoff * 2.0 ** min(failures - 1, 30), MAX_BACKOFF)
+    return int(base * (1.0 + 0.25 * int(nonce[:4], 16) / 0xFFFF) * 1000)

@@ -1,0 +1,45 @@
+"""What a plan says beside its tasks and agents: who is told, how agents are ranked, what tasks may propose."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+#: A command: a string runs as `bash -euo pipefail -c`, a tuple is an argument list and runs as given.
+Command = str | tuple[str, ...]
+
+
+class Notify(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Run a command, with JSON on its standard input, when something happens (`failed`, `needs-you`, `done`)."""
+
+    on: tuple[str, ...]
+    run: Command
+    after: float = 0.0
+
+
+class Placement(Struct, frozen=True, omit_defaults=True, gc=False):
+    """How agents are ranked: a profile (`balanced` or `routing`), and weights that replace the profile's own by name."""
+
+    profile: Literal["balanced", "routing"] = "balanced"
+    weights: dict[str, float] = {}
+
+
+class Proposals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What tasks may propose: further tasks, which start only by this rule. A foreach counts as the most items it may have.
+
+    Args:
+        rule: a person is asked, all within the bounds are taken, or none are. A planner's plan is always asked about.
+        max_tasks: in one proposal.
+        most: taken in a session in all.
+        depth: proposals by tasks that were proposed themselves: 1 = only what a person wrote may propose.
+        length: tasks of one proposal that come one after the other.
+        agents: whom proposed prompts may go to; empty = every agent of the session.
+    """
+
+    rule: Literal["ask", "auto", "never"] = "ask"
+    max_tasks: int = 20
+    most: int = 100
+    depth: int = 2
+    length: int = 10
+    agents: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""The faces of Skep: they parse, call `skep.app`, and print."""

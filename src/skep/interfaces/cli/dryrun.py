@@ -1,0 +1,45 @@
+"""`run --dry-run`: the graph by levels, who would do what, and why. `run --show-prompts`: what they would be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skep.app import foretold, preview, prompts
+from skep.core.model import Plan
+from skep.interfaces.cli.out import Out, document
+from skep.interfaces.cli.words import count, one_line
+
+
+def show(plan: Plan, folder: Path, out: Out, as_json: bool) -> None:
+    """Prints what a plan would begin with in a workspace. Raises what `preview` raises."""
+    steps, confinement = preview(plan, folder), foretold(plan, folder)
+    if as_json:
+        out.json(document(name=plan.name, workspace=str(folder), confinement=confinement, tasks=steps))
+        return
+    out.line((plan.name, "bold"), f"  {count(len(steps), 'task')}, nothing is started  {confinement}")
+    out.line(("who would do each, as if it were the first: nothing is taken by the others", "dim"))
+    names = min(28, max((len(one_line(step.task, 28)) for step in steps), default=0))
+    level = 0
+    for step in steps:
+        if step.level != level:
+            level = step.level
+            out.line((f"level {level}", "dim"))
+        needs = f"  needs {', '.join(one_line(need, 40) for need in step.needs)}" if step.needs else ""
+        out.line("  ", (f"{one_line(step.task, 28):{names}}", "bold"), f"  {step.mode}{needs}")
+        said = step.explanation
+        if said is not None:
+            out.line(f"  {'':{names}}  -> {said.target}  score {said.score:.2f}: {'; '.join(one_line(r) for r in said.reasons)}")
+
+
+def show_prompts(plan: Plan, folder: Path, out: Out, as_json: bool) -> None:
+    """Prints what the agent of each prompt would be told. Raises what `prompts` raises."""
+    found = prompts(plan, folder)
+    if as_json:
+        out.json(document(name=plan.name, prompts=found))
+        return
+    for task, text in found.items():
+        out.line((f"==== {one_line(task, 60)}", "bold"))
+        for line in text.splitlines():
+            out.line(line)
+    if not found:
+        out.line("No task of it has a prompt.")

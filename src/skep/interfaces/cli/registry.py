@@ -1,0 +1,139 @@
+"""The commands, by section: where each lives and what it does in a line. A command is imported only when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from skep.interfaces.cli.exits import EXITS
+
+
+class Spot(NamedTuple):
+    """Where a command lives: module of this package, attribute, and its line in `skep --help`."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+SECTIONS: dict[str, dict[str, Spot]] = {
+    "Run": {
+        "run": Spot("run", "run", "Carry out a workflow file, or plan an objective and carry that out."),
+        "add": Spot("run", "add", "Add a task to the session at work, or start a new one."),
+        "resume": Spot("run", "resume", "Go on with a session that was stopped, killed or paused."),
+        "stop": Spot("people", "stop", "Interrupt what runs; keep its work."),
+    },
+    "Look": {
+        "status": Spot("look", "status", "Show where a session stands."),
+        "ready": Spot("look", "ready", "Show what could be taken now, and why the rest waits."),
+        "logs": Spot("logs", "logs", "Print what a task's agent printed."),
+        "attach": Spot("logs", "attach", "Watch a running task's terminal."),
+        "diff": Spot("look", "diff", "Show what a task, or the whole session, changed."),
+        "messages": Spot("mail", "messages", "Show the messages that wait for agents."),
+        "candidates": Spot("candidates", "candidates", "Show a task's candidates and the vote on them."),
+        "open": Spot("look", "open_", "Get a folder with a task's work, to look at or try."),
+        "cost": Spot("cost", "cost", "Show what a session has spent."),
+        "explain": Spot("look", "explain", "Say why a task goes to which agent."),
+        "replay": Spot("replay", "replay", "Step through all that happened in a session."),
+    },
+    "Decide": {
+        "plan": Spot("plan", "plan", "Show the tasks that a planner, or a task, proposes."),
+        "inbox": Spot("inbox", "inbox", "List everything that needs you, and how to answer it."),
+        "approve": Spot("people", "approve", "Say yes to what a task or an agent asks."),
+        "reject": Spot("people", "reject", "Send a task's result back, and say why."),
+        "deny": Spot("people", "deny", "Say no to what a task or an agent asks."),
+        "tell": Spot("mail", "tell", "Send a word to an agent."),
+        "cancel": Spot("people", "cancel", "Cancel tasks and what cannot go on without them."),
+        "retry": Spot("people", "retry", "Send a finished task round again."),
+        "merge": Spot("people", "merge", "Bring a session's work to your branch."),
+        "discard": Spot("people", "discard", "Drop kept work that was not merged."),
+    },
+    "Sessions": {
+        "session": Spot("sessions", "session", "Create, list, fork, restore, export sessions, and more."),
+        "receipt": Spot("receipt", "receipt", "Write a signed record of what a session did."),
+        "verify-receipt": Spot("receipt", "verify_receipt", "Check such a record, offline."),
+    },
+    "Set up": {
+        "init": Spot("setup", "init", "Write a first workflow file that works."),
+        "doctor": Spot("doctor", "doctor", "Check what Skep needs here; each finding says how to mend it."),
+        "debug": Spot("debug", "debug", "Write a bundle for a bug report, without secrets."),
+        "sandbox": Spot("sandbox", "sandbox", "Try by hand what confined programs can see and do."),
+        "config": Spot("setup", "config", "Show every setting and where its value comes from."),
+        "schema": Spot("setup", "schema", "Print the JSON Schema of workflow files."),
+        "completion": Spot("setup", "completion", "Print the completion script for a shell."),
+        "version": Spot("setup", "version", "Print the version."),
+    },
+}
+#: Commands of the manual that are still to come: asking for one is answered, not guessed at.
+LATER = frozenset({"ask", "claim", "memory", "node", "up", "mcp"})
+
+
+class Command(click.Command):
+    """A command with examples: pairs of a command line and what it is for."""
+
+    def __init__(self, *args: Any, examples: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples."""
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write_dl(list(self.examples), col_max=46)
+        super().format_epilog(ctx, formatter)
+
+
+class Group(click.Group):
+    """A group of commands of this kind."""
+
+    command_class = Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; an unknown one is answered with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from None
+
+
+class Root(Group):
+    """`skep` itself: commands by section, each loaded when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the help."""
+        return [name for spots in SECTIONS.values() for name in spots]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Loads a command."""
+        if name in LATER:
+            raise click.UsageError(f"`skep {name}` is not available yet.", ctx)
+        for spots in SECTIONS.values():
+            if spot := spots.get(name):
+                found: click.Command = getattr(import_module(f"skep.interfaces.cli.{spot.module}"), spot.attribute)
+                return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections, without loading any command."""
+        for section, spots in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, spot.summary) for name, spot in spots.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes."""
+        with formatter.section("Exit codes (where several hold: 130, 4, 3, 1)"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXITS.items()])
+
+
+def command(name: str, *examples: tuple[str, str]) -> Callable[[Callable[..., Any]], Command]:
+    """Makes a function a command with examples (command line, what it is for)."""
+    return click.command(name, cls=Command, examples=examples)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, version 1 (see the manual).")
+session_option = click.option(
+    "-s", "--session", "session", default="", metavar="NAME", help="The session; otherwise the newest one here."
+)

@@ -1,0 +1,1 @@
+"""The one event loop: sessions, performing, the owner of a state folder."""

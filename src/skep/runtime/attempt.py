@@ -1,0 +1,418 @@
+"""One attempt, from an empty folder to a report: place, set up, run, commit, judge what it changed, keep what it left.
+
+Every function here runs on the node that hosts the attempt and speaks to the session by reports alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict
+from skep.agents.brief import compose, going_on, role_of
+from skep.config import SandboxConfig
+from skep.core import inputs as inp
+from skep.core.commands import StartAttempt
+from skep.core.confinement import Confinement
+from skep.core.globs import matches
+from skep.core.model import AgentSpec, Cause, Cost, Output, Proposal, Task
+from skep.core.placement import kind_of
+from skep.core.terms import Command
+from skep.errors import Invalid, SkepError
+from skep.runtime import briefing, environment
+from skep.runtime.asking import Leave
+from skep.runtime.bounds import bounds
+from skep.runtime.checks import check, setups
+from skep.runtime.confined import Wards
+from skep.runtime.environment import Told
+from skep.runtime.reports import shown
+from skep.security import Bounds
+from skep.store import Blobs
+from skep.terminals.transcript import Transcript
+from skep.workflow import MAX_BYTES, proposal
+from skep.workspace import Workspace
+
+#: An output file up to this size also stands in the log, as text.
+INLINE_OUTPUT = 64 * 1024
+#: Bytes of an output file.
+MAX_OUTPUT = 1024**3
+#: Bytes of a proposal: one more than a workflow file may have.
+MAX_PROPOSAL = MAX_BYTES + 1
+#: Lines of the agent's output that the next attempt gets when the command itself failed.
+TAIL_LINES = 200
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """The parts that attempts use, shared by all of them."""
+
+    workspace: Workspace
+    folder: Path
+    state: Path
+    wards: Wards
+    confining: SandboxConfig
+    runtimes: Mapping[str, Runtime]
+    blobs: Blobs
+    allowed: Mapping[str, str]
+    marks: Mapping[str, str]
+    transcripts: Path
+    prices: Callable[[Spent], Cost]
+    prompts: Path | None
+
+
+def mode_of(task: Task) -> str:
+    """Where a task works, if it does not say: `run` and `prompt` in a worktree of their own, `call` in none."""
+    return task.mode or ("none" if kind_of(task) == "call" else "isolated")
+
+
+def place_of(task: Task) -> str:
+    """Name of the worktree of a task: its own, or the session's. Its attempts have the same, as clients find threads by it."""
+    return "shared" if mode_of(task) == "shared" else f"task/{task.id}"
+
+
+def short(session: str, *parts: object) -> str:
+    """A folder name for something of a session: names of tasks may hold anything, file names may not."""
+    return hashlib.sha256("\0".join((session, *map(str, parts))).encode()).hexdigest()[:24]
+
+
+class Work:
+    """One attempt under way.
+
+    Args:
+        node: what it uses.
+        session: its session's name.
+        command: what is owed.
+        spec: the agent's kind.
+        said: how it is confined.
+        told: what the task is told about the others.
+        setup: commands that prepare every worktree of the session.
+        tell: puts a report into the session's inbox; returns the answer's future.
+        leave: whom it asks before risky actions.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        session: str,
+        command: StartAttempt,
+        spec: AgentSpec,
+        said: Confinement,
+        told: Told | SkepError,
+        setup: tuple[Command, ...],
+        tell: Callable[[inp.Input], asyncio.Future[object]],
+        now: Callable[[], int],
+        leave: Leave,
+    ) -> None:
+        self.node = node
+        self.session = session
+        self.command = command
+        self.spec = spec
+        self.said = said
+        self.confinement = ""
+        self.told = told
+        self.setup = (*setup, *command.task.setup)
+        self.tell = tell
+        self.now = now
+        self.leave = leave
+        # No two running attempts of a session have the same slot.
+        self.folder = f"{node.marks['SKEP_HOME']}/attempts/{session}-{command.slot}"
+        self.home = f"{self.folder}.home"  # of what is confined
+        self.keeps = f"{node.marks['SKEP_HOME']}/homes/{short(session, command.task.id)}"  # what its conversation leaves
+        self.transcript = Transcript.create(node.transcripts, session, command.task.id, command.n)
+        self.cwd = ""
+        self.wip = ""
+        #: Whether the agent may have left something in its worktree that is no commit yet.
+        self.unkept = False
+        #: Takes messages for the agent while it works and can hear.
+        self.hear: Callable[[str], None] | None = None
+        #: Ids of the messages that stand in its prompt.
+        self.given: tuple[str, ...] = ()
+
+    async def spawned(self, pid: int, born: int) -> None:
+        """Host: records the process."""
+        command = self.command
+        name, n, nonce = command.task.id, command.n, command.nonce
+        said = self.confinement
+        await self.tell(inp.Spawned(at=self.now(), task=name, n=n, nonce=nonce, pid=pid, born=born, confinement=said))
+
+    def output(self, data: bytes) -> None:
+        """Host: what the agent prints."""
+        self.transcript.write(data)
+
+    def report(self, report: Report) -> None:
+        """Host: shows it, and records what counts."""
+        self.output(shown(report))
+        at, task, n, nonce = self.now(), self.command.task.id, self.command.n, self.command.nonce
+        if isinstance(report, Talks):
+            self._record(inp.Spoke(at=at, task=task, n=n, nonce=nonce, conversation=report.conversation))
+        elif isinstance(report, Spent):
+            self._record(inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=self.node.prices(report), model=report.model))
+
+    async def ask(self, ask: Ask) -> Verdict:
+        """Host: what no rule speaks of is asked about, as nothing confines the attempt."""
+        runtime = self.node.runtimes[self.spec.runtime]
+        verdict = await self.leave.ask(ask, self.cwd, "ask", "asks" in runtime.can)
+        if not verdict.allowed:
+            self.output(shown(Used(ask.id, ask.tool, verdict.why, ok=False)))
+        return verdict
+
+    def listen(self, hear: Callable[[str], None] | None) -> None:
+        """Host: whom messages go to."""
+        self.hear = hear
+
+    def _record(self, report: inp.Input) -> None:
+        """Tells the session; that the attempt is over by now is no error."""
+        self.tell(report).add_done_callback(lambda told: told.cancelled() or told.exception())
+
+    async def carry_out(self) -> inp.Input:
+        """Does the work and returns the report. When cancelled, keeps what there is (`wip`) and goes on being cancelled."""
+        try:
+            return await self._carry_out()
+        except asyncio.CancelledError:
+            with contextlib.suppress(SkepError):
+                await asyncio.shield(self._keep("interrupted"))
+            raise
+        except SkepError as error:
+            with contextlib.suppress(SkepError):
+                await self._keep("failed")
+            cause: Cause = "error" if isinstance(error, Invalid) else "infrastructure"
+            return self._ended(Ending(ok=False, cause=cause, detail=error.message), feedback=str(error))
+        except Exception as error:  # whatever one attempt meets, the others go on; this one is tried again, and then gives up
+            with contextlib.suppress(SkepError):
+                await self._keep("failed")
+            return self._ended(Ending(ok=False, cause="infrastructure", detail=f"{type(error).__name__}: {error}"))
+        finally:
+            self.transcript.close()
+            await asyncio.shield(self._clear())
+
+    async def _carry_out(self) -> inp.Input:
+        command, node = self.command, self.node
+        if isinstance(self.told, SkepError):
+            raise self.told
+        runtime = node.runtimes.get(self.spec.runtime)
+        if runtime is None:
+            raise Invalid(f"no runtime is called '{self.spec.runtime}'", "`skep doctor` lists the runtimes.")
+        self.confinement = node.wards.expected(self.said)
+        allowed = {**node.allowed, **environment.matching(runtime.wants)}
+        env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
+        await self._settle_in()
+        secrets, within = environment.secrets(command.task.secrets).values(), await self._bounds(env)
+        with node.wards.of(command.nonce, within, secrets, self.said.network):
+            return await self._work(runtime, env)
+
+    async def _bounds(self, env: dict[str, str]) -> Bounds | None:
+        """What its programs may see and do; adds to their environment what git needs in there. None = they are not confined."""
+        if self.said.mode == "off":
+            return None
+        node = self.node
+        environment.empty(self.home)
+        if node.runtimes[self.spec.runtime].wants:  # a client, which keeps its conversation
+            os.makedirs(self.keeps, exist_ok=True)
+        around = await node.workspace.around("" if mode_of(self.command.task) == "none" else self.cwd)
+        env.update({name: value for name, value in around.env.items() if name not in env})
+        return bounds(self.said, node.folder, node.state, env, around, (self.folder, self.keeps), self.home)
+
+    async def _work(self, runtime: Runtime, env: dict[str, str]) -> inp.Input:
+        command, node = self.command, self.node
+        found = await setups(
+            node.wards,
+            self.setup if mode_of(command.task) != "none" else command.task.setup,
+            self.cwd,
+            env,
+            command.nonce,
+            self.output,
+        )
+        if not found.ok:
+            return self._ended(Ending(ok=False, cause="infrastructure", detail=found.detail), feedback=command.feedback)
+        prompt, again = await self._told(runtime, env["SKEP_OUT"])
+        job = Job(
+            task=command.task,
+            n=command.n,
+            nonce=command.nonce,
+            agent=command.agent,
+            options=self.spec.options,
+            cwd=self.cwd,
+            out=env["SKEP_OUT"],
+            env=env,
+            feedback=command.feedback,
+            model=self.spec.model,
+            home=self.keeps,
+            prompt=prompt,
+            conversation=command.conversation,
+            usd=command.usd,
+            again=again,
+        )
+        self.unkept = True
+        ending = await runtime.run(job, self)
+        return await self._judge(ending, env)
+
+    async def _told(self, runtime: Runtime, out: str) -> tuple[str, str]:
+        """What an agent of a client is told, at the beginning and when it goes on; nothing for one that reads $SKEP_PROMPT."""
+        if not isinstance(self.told, Told) or kind_of(self.command.task) != "prompt" or self.spec.runtime == "shell":
+            return "", ""
+        brief = await briefing.brief(self.node.workspace, self.command, self.told, self.cwd, out, "reads" in runtime.can)
+        task = self.command.task
+        role = "planner" if task.plans else "conflict" if task.resolves else role_of(self.spec.type)
+        return compose(role, brief, self.node.prompts), going_on(brief)
+
+    async def _settle_in(self) -> None:
+        task, n = self.command.task, self.command.n
+        if mode_of(task) == "none":
+            self.cwd = self.folder
+        else:
+            name, shared = place_of(task), mode_of(task) == "shared"
+            left = self.node.workspace.path(self.session, name)
+            if (
+                n > 1 and not shared and os.path.isdir(left)
+            ):  # nobody could keep it when the last attempt ended: now, or not at all
+                with contextlib.suppress(Invalid):
+                    await self.node.workspace.capture(left, self.session, f"wip/{task.id}/{n - 1}", "kept late", {}, self.now())
+            tree = self.told.tree if isinstance(self.told, Told) and self.command.base == self.command.origin else ""
+            self.cwd = await self.node.workspace.checkout(self.session, name, self.command.base, keep=shared, tree=tree)
+
+    async def _judge(self, ending: Ending, env: Mapping[str, str]) -> inp.Input:
+        """Whether what the runtime calls an end is one: outputs there, allowed paths, changes where changes are due."""
+        command, task = self.command, self.command.task
+        if not ending.ok:
+            self.wip = await self._keep("interrupted" if ending.interrupted else "failed")
+            return self._ended(ending, feedback=self._feedback(ending))
+        outputs = await self._outputs(Path(env["SKEP_OUT"]))
+        if isinstance(outputs, str):
+            self.wip = await self._keep("failed")
+            return self._ended(Ending(ok=False, cause="error", detail=outputs), feedback=outputs)
+        proposal = await asyncio.to_thread(self._proposed, Path(env["SKEP_OUT"]))
+        if task.plans and proposal is not None and proposal.refused:
+            why = proposal.refused
+            return self._ended(Ending(ok=False, cause="verify-failed", detail=why.partition("\n")[0]), feedback=why)
+        commit = await self._commit(f"task/{task.id}/{command.n}")
+        if not commit and command.base != command.origin:
+            commit = command.base  # it had nothing to add to what the last attempt left
+        if commit and task.protect:
+            touched = [p for p in await self.node.workspace.changed(command.origin, commit) if matches(p, task.protect)]
+            if touched:
+                why = f"it changed protected paths: {', '.join(touched[:10])}"
+                self.wip = commit
+                return self._ended(Ending(ok=False, cause="protected", detail=why), feedback=why)
+        if commit and task.resolves:
+            left = await self.node.workspace.marked(command.origin, task.resolves, commit)
+            if left:
+                why = f"it left conflict markers in {', '.join(left[:10])}"
+                self.wip = commit
+                return self._ended(Ending(ok=False, cause="conflict", detail=why), feedback=f"{why}: take those lines out")
+        if not commit and kind_of(task) == "prompt" and not task.outputs and mode_of(task) != "none":
+            return self._ended(Ending(ok=False, cause="no-changes", detail="the agent ended without changing anything"))
+        return await self._accept(ending, commit, outputs, env, proposal)
+
+    async def _accept(
+        self, ending: Ending, commit: str, outputs: dict[str, Output], env: Mapping[str, str], proposal: Proposal | None
+    ) -> inp.Input:
+        command, task = self.command, self.command.task
+        if task.verify is not None:
+            if mode_of(task) != "none":
+                return inp.Worked(
+                    at=self.now(),
+                    task=task.id,
+                    n=command.n,
+                    nonce=command.nonce,
+                    commit=commit or command.base,
+                    result=ending.result,
+                    exit_code=ending.exit_code,
+                    outputs=outputs,
+                    proposal=proposal,
+                )
+            found = await check(self.node.wards, "verify", task.verify, self.cwd, env, command.nonce, self.output, task.timeout)
+            if found.lost:
+                return self._ended(Ending(ok=False, cause="infrastructure", detail=found.detail))
+            if not found.ok:
+                return self._ended(Ending(ok=False, cause="verify-failed", detail=found.detail), feedback=found.feedback)
+        return inp.Ended(
+            at=self.now(),
+            task=task.id,
+            n=command.n,
+            nonce=command.nonce,
+            outcome="ok",
+            result=ending.result,
+            exit_code=ending.exit_code,
+            commit=commit,
+            outputs=outputs,
+            proposal=proposal,
+        )
+
+    def _feedback(self, ending: Ending) -> str:
+        lines = self.transcript.tail(TAIL_LINES)
+        return f"{ending.cause}: {ending.detail}\n" + "\n".join(lines)
+
+    def _ended(self, ending: Ending, feedback: str = "") -> inp.Ended:
+        command = self.command
+        return inp.Ended(
+            at=self.now(),
+            task=command.task.id,
+            n=command.n,
+            nonce=command.nonce,
+            outcome="interrupted" if ending.interrupted else "failed",
+            cause=ending.cause,
+            detail=ending.detail,
+            feedback=feedback or ending.detail,
+            exit_code=ending.exit_code,
+            commit=self.wip,
+            until=ending.until,
+        )
+
+    async def _outputs(self, out: Path) -> dict[str, Output] | str:
+        """Keeps the declared outputs as blobs; a string says which is missing."""
+        found: dict[str, Output] = {}
+        for name, file in self.command.task.outputs.items():
+            path = out / file
+            if not path.resolve().is_relative_to(out.resolve()) or not path.is_file():
+                return f"the output '{name}' is not there: no file {file} in $SKEP_OUT"
+            if path.stat().st_size > MAX_OUTPUT:
+                return f"the output '{name}' is larger than {MAX_OUTPUT} bytes"
+            digest, size = await self.node.blobs.put_file(str(path))
+            text: str | None = None
+            if size <= INLINE_OUTPUT:
+                with contextlib.suppress(UnicodeDecodeError):
+                    text = path.read_bytes().decode()
+            found[name] = Output(digest=digest, size=size, text=text)
+        return found
+
+    def _proposed(self, out: Path) -> Proposal | None:
+        """What the attempt proposes: the plan of a planner, or further tasks; None if it left no such file."""
+        task, told = self.command.task, self.told
+        assert isinstance(told, Told)
+        path = out / (proposal.PLAN if task.plans else proposal.FILE)
+        if not path.is_file() or not path.resolve().is_relative_to(out.resolve()):
+            return None
+        with path.open("rb") as file:
+            data = file.read(MAX_PROPOSAL)
+        return proposal.read(data, path.name, told.proposals, told.agents, "" if task.plans else task.id, self.now())
+
+    async def _commit(self, ref: str) -> str:
+        workspace, command = self.node.workspace, self.command
+        if mode_of(command.task) == "none" or not self.cwd:
+            return ""
+        title = command.task.objective or command.task.id
+        trailers = {"Skep-Session": self.session, "Skep-Task": command.task.id, "Skep-Attempt": str(command.n)}
+        commit = await workspace.capture(self.cwd, self.session, ref, title, trailers, self.now())
+        self.unkept = False
+        return commit
+
+    async def _keep(self, why: str) -> str:
+        """What a failed or interrupted attempt left, as a commit under its own ref."""
+        if not self.wip:
+            self.wip = await self._commit(f"wip/{self.command.task.id}/{self.command.n}")
+        return self.wip
+
+    async def _clear(self) -> None:
+        workspace = self.node.workspace
+        # What could not be kept stays where it is; the next owner tries again.
+        if self.cwd and not self.unkept and mode_of(self.command.task) == "isolated":
+            with contextlib.suppress(SkepError):
+                await workspace.remove(self.cwd)
+        for folder in (self.folder, self.home):
+            if os.path.isdir(folder) and os.listdir(folder):
+                await asyncio.to_thread(environment.empty, folder)

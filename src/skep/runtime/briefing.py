@@ -1,0 +1,99 @@
+"""What an agent is told about its attempt: gathered from session, git and worktree; `skep.agents.brief` makes the text of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+
+from skep.agents.brief import MAX_INSTRUCTIONS, Brief, compose, fenced, role_of
+from skep.core.commands import StartAttempt
+from skep.core.model import Plan, Task
+from skep.core.terms import Command
+from skep.runtime.environment import Told
+from skep.workspace import Workspace
+
+#: The project's instructions for agents.
+INSTRUCTIONS = "AGENTS.md"
+#: Characters of what git says about work that is gone on with.
+MAX_STAT = 4_000
+
+
+async def brief(workspace: Workspace, command: StartAttempt, told: Told, cwd: str, out: str, reads: bool) -> Brief:
+    """All that one attempt's agent is told.
+
+    Args:
+        cwd, out: its folders.
+        reads: whether its client reads the project's instructions by itself.
+    """
+    task = command.task
+    return Brief(
+        objective=told.objective,
+        task=told.prompt,
+        folder=cwd,
+        needs={name: facets for name, facets in told.needs.items() if f"needs.{name}." not in (task.prompt or "")},
+        outputs=task.outputs,
+        out=out,
+        verify=line(task.verify),
+        worktree=task.mode != "none",
+        feedback=command.feedback,
+        resumed=await _resumed(workspace, command),
+        instructions="" if reads else await asyncio.to_thread(instructions, Path(cwd)),
+    )
+
+
+def rehearsed(objective: str, task: Task) -> Brief:
+    """What is known of it before anything has begun."""
+    return Brief(
+        objective=objective,
+        task=task.prompt or "",
+        folder="(its worktree)",
+        outputs=task.outputs,
+        out="$SKEP_OUT",
+        verify=line(task.verify),
+        worktree=task.mode != "none",
+        needs={name: {"result": f"(what {name} says at its end)"} for name in task.needs},
+    )
+
+
+def rehearse(plan: Plan, own: Path | None) -> dict[str, str]:
+    """What the agent of each prompt of a plan would be told at first, as far as that is known now.
+
+    Args:
+        own: the user's folder of templates, if there is one.
+
+    Raises:
+        Invalid: a template of the user's is not right.
+    """
+    types = {spec.name: spec.type for spec in plan.agents}
+    return {
+        task.id: compose(role_of(types.get(task.agent, "")), rehearsed(plan.objective, task), own)
+        for task in plan.tasks
+        if task.prompt is not None
+    }
+
+
+def line(command: Command | None) -> str:
+    """A command as one would type it."""
+    if command is None:
+        return ""
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+def instructions(folder: Path) -> str:
+    """The project's instructions for agents; nothing if there are none, or if the file is a link that leads out of the folder."""
+    path = folder / INSTRUCTIONS
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return ""
+        with path.open("rb") as file:
+            return file.read(4 * MAX_INSTRUCTIONS).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+async def _resumed(workspace: Workspace, command: StartAttempt) -> str:
+    if command.base == command.origin:
+        return "Nothing of your earlier work is left: the folder is as it was at the beginning." if command.conversation else ""
+    stat = await workspace.diff(command.origin, command.base, stat=True)
+    return f"Your earlier work on this is in the folder. What it changed, by `git diff --stat`:\n\n{fenced(stat, MAX_STAT)}"

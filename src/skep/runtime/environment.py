@@ -1,0 +1,173 @@
+"""What an attempt's processes see: an allow-list of the owner's environment, and the files and variables Skep hands over."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from skep.core.commands import StartAttempt
+from skep.core.model import AgentSpec, Entry, Task
+from skep.core.placement import kind_of
+from skep.core.references import render
+from skep.core.scope import facets, lookup
+from skep.core.state import State
+from skep.core.terms import Proposals
+from skep.errors import Invalid
+from skep.workspace.erase import erase
+
+#: Variables of the owner that every attempt gets. Everything else must be allowed in the configuration or named by the task.
+ALLOWED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_RUNTIME_DIR",
+)
+#: Nothing may wait for a key that nobody presses.
+QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "TERM": "xterm-256color"}
+#: Characters of feedback in the environment: Linux takes at most 128 KiB a variable.
+MAX_FEEDBACK = 30_000
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What a task is told about the rest of its session, taken from the state at the moment its attempt begins.
+
+    `tree`: what its worktree holds at the beginning, if that is not what its commit holds.
+    """
+
+    task: Task
+    needs: dict[str, dict[str, Any]]
+    inputs: dict[str, str]
+    objective: str = ""
+    prompt: str = ""
+    tree: str = ""
+    proposals: Proposals = Proposals()
+    agents: dict[str, AgentSpec] = {}
+
+
+def tell(state: State, entry: Entry) -> Told:
+    """Gathers what the attempt is told. A prompt whose names cannot be found raises Invalid."""
+    task = entry.task
+    needs = {name: facets(state.fate(entry, name), state.entries.get(name)) for name in task.needs}
+    for name in task.needs:
+        other = state.entries.get(name)
+        if other is not None and other.task.foreach is not None and other.children:
+            needs[name]["items"] = {
+                child: facets(item.state, item) for child in other.children if (item := state.entries.get(child)) is not None
+            }
+    prompt = render(task.prompt, lookup(state, entry)) if task.prompt is not None else ""
+    told = Told(task=task, needs=needs, inputs=state.plan.inputs, objective=state.plan.objective, prompt=prompt)
+    return msgspec.structs.replace(told, proposals=state.plan.proposals, agents=dict(state.specs))
+
+
+def base(allow: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The owner's environment, as far as it is allowed.
+
+    Args:
+        allow: further names or patterns (`AWS_*`) from the configuration.
+    """
+    env = matching((*ALLOWED, *allow), own)
+    env.setdefault("PATH", os.defpath)
+    return env | QUIET
+
+
+def matching(patterns: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The owner's variables whose names fit one of these patterns."""
+    return {name: value for name, value in own.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def secrets(names: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The secrets a task names. Raises Invalid for one that is not there: no further attempt would find it."""
+    missing = [name for name in names if name not in own]
+    if missing:
+        raise Invalid(
+            f"the secret {missing[0]} is not set",
+            f"Set the environment variable {missing[0]} before `skep run` or `skep resume`, then `skep retry` the task.",
+        )
+    return {name: own[name] for name in names}
+
+
+def marks(workspace: Path, state: Path) -> dict[str, str]:
+    """What every process of this owner carries: where it belongs, by which recovery finds it, and where git stops looking."""
+    return {
+        "SKEP_WORKSPACE": str(workspace),
+        "SKEP_HOME": str(state),
+        # An agent that loses its own `.git` must not find the user's.
+        "GIT_CEILING_DIRECTORIES": str(state / "worktrees"),
+    }
+
+
+def prepare(
+    allowed: Mapping[str, str], own: Mapping[str, str], session: str, command: StartAttempt, told: Told, folder: str
+) -> dict[str, str]:
+    """Makes the attempt's folder with its files, and returns its whole environment.
+
+    Args:
+        allowed: from `base`.
+        own: from `marks`.
+        folder: of this attempt alone. It also takes what is put into $SKEP_OUT, unless outputs are declared: they get a folder.
+    """
+    task = command.task
+    empty(folder)
+    out = f"{folder}/out" if task.outputs else folder
+    os.makedirs(out, exist_ok=True)
+    env = {
+        **allowed,
+        **task.env,
+        **secrets(task.secrets),
+        # Last, so that no task can take its marks away.
+        **own,
+        "SKEP_SESSION": session,
+        "SKEP_TASK": task.id,
+        "SKEP_ATTEMPT": str(command.n),
+        "SKEP_TASK_KEY": f"{session}:{task.id}",
+        "SKEP_SLOT": str(command.slot),
+        "SKEP_OUT": out,
+        "SKEP_FEEDBACK": command.feedback.replace("\0", "")[-MAX_FEEDBACK:],
+        "SKEP_NONCE": command.nonce,
+        "SKEP_NEEDS": _file(folder, "needs", told.needs, own),
+        "SKEP_INPUTS": _file(folder, "inputs", told.inputs, own),
+    }
+    if task.parent:
+        item = task.item
+        env["SKEP_ITEM"] = item if isinstance(item, str) else msgspec.json.encode(item).decode()
+    if kind_of(task) == "prompt":
+        env["SKEP_PROMPT"] = f"{folder}/prompt.txt"
+        Path(env["SKEP_PROMPT"]).write_text(told.prompt, encoding="utf-8")
+    return env
+
+
+def empty(folder: str) -> None:
+    """Makes the folder, or empties it. One that is there and empty is used again: making and removing one for every attempt
+    waits for the file system's journal, which the log keeps busy.
+    """
+    try:
+        with os.scandir(folder) as found:
+            if next(found, None) is None:
+                return
+        erase(Path(folder))
+    except FileNotFoundError:
+        pass
+    os.makedirs(folder, exist_ok=True)
+
+
+def _file(folder: str, name: str, content: Mapping[str, object], own: Mapping[str, str]) -> str:
+    """A JSON file for one attempt; what is empty is one file for all of them."""
+    path = f"{folder}/{name}.json" if content else f"{own['SKEP_HOME']}/attempts/nothing.json"
+    if content or not os.path.exists(path):
+        Path(path).write_bytes(msgspec.json.encode(content))
+    return path

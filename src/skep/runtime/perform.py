@@ -1,0 +1,310 @@
+"""Carries out what sessions owe on this node. Work in hand is known by session, command and nonce, so nothing starts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from skep.agents import Ending
+from skep.agents.inprocess import InProcess
+from skep.core import inputs as inp
+from skep.core.commands import EndAttempt, Merge, Owed, StartAttempt, VerifyAttempt
+from skep.core.confinement import Confinement
+from skep.core.envelope import Message
+from skep.core.intent import Candidate
+from skep.core.messages import inbox
+from skep.core.model import Cause, Entry, Output, Task
+from skep.core.placement import kind_of
+from skep.core.terms import Command
+from skep.errors import Bug, SkepError
+from skep.runtime import ballots, conflicts, environment
+from skep.runtime.asking import Leave
+from skep.runtime.attempt import Node, Work, mode_of, place_of, short
+from skep.runtime.bounds import bounds, of_agent, settled
+from skep.runtime.checks import Checked, check, setups
+from skep.runtime.loop import Loop
+from skep.runtime.mail import hand_over, with_mail
+from skep.runtime.notify import Teller
+from skep.runtime.stacks import Refusal, land
+from skep.terminals.leftovers import end_marked
+from skep.terminals.transcript import Transcript
+
+#: Session, kind of command, task, attempt, nonce.
+Key = tuple[str, str, str, int, str]
+
+
+class Performer:
+    """The hands of this node.
+
+    Args:
+        node: the parts that attempts use.
+        inprocess: runs callables of trusted callers here; sessions whose python agent has the runtime `inprocess` use it.
+        now: wall-clock ms.
+    """
+
+    def __init__(self, node: Node, inprocess: InProcess, now: Callable[[], int]) -> None:
+        self.node = node
+        self._inprocess = inprocess
+        self._now = now
+        self._in_hand: dict[Key, asyncio.Task[None]] = {}
+        self._works: dict[Key, Work] = {}
+        self._calls: set[Key] = set()
+
+    def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
+        """Begins to carry out a command. What is in hand already is not begun again."""
+        if isinstance(command, StartAttempt):
+            spec = session.state.specs[command.spec]
+            if spec.runtime == "inprocess" and command.task.call is not None:
+                self._call(session, command)
+                return
+            key = (session.name, "start", command.task.id, command.n, command.nonce)
+            if key not in self._in_hand:
+                self._begin(key, session, self._start(key, session, command, entry))
+        elif isinstance(command, VerifyAttempt):
+            self._begin(
+                (session.name, "verify", command.task.id, command.n, command.nonce), session, self._verify(session, command)
+            )
+        elif isinstance(command, EndAttempt):
+            self._begin((session.name, "end", command.task.id, command.n, command.nonce), session, self._end(session, command))
+        else:
+            lowest = command.intent.stack[0]
+            self._begin((session.name, "merge", lowest.task, lowest.attempt, ""), session, self._merge(session, command))
+
+    def _begin(self, key: Key, session: Loop, work: Coroutine[Any, Any, None]) -> None:
+        if key in self._in_hand:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work, name=" ".join(map(str, key[:4])))
+        self._in_hand[key] = task
+        task.add_done_callback(lambda done: self._over(key, session, done))
+
+    def _over(self, key: Key, session: Loop, task: asyncio.Task[None]) -> None:
+        self._in_hand.pop(key, None)
+        self._works.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            session.break_off(Bug(f"{' '.join(map(str, key[:4]))}: {type(error).__name__}: {error}", "Please report it."))
+
+    def _call(self, session: Loop, command: StartAttempt) -> None:
+        """The short way of a callable in this process: no folder, no transcript, no task of the event loop."""
+        name, n, nonce = command.task.id, command.n, command.nonce
+        key = (session.name, "call", name, n, nonce)
+        if key in self._calls:
+            return
+        self._calls.add(key)
+
+        def done(ending: Ending) -> None:
+            self._calls.discard(key)
+            session.report(
+                inp.Ended(
+                    at=0,
+                    task=name,
+                    n=n,
+                    nonce=nonce,
+                    outcome="ok" if ending.ok else "interrupted" if ending.interrupted else "failed",
+                    cause=ending.cause,
+                    detail=ending.detail,
+                    feedback=ending.detail,
+                    result=ending.result,
+                )
+            )
+
+        self._inprocess.start(command.task, key, done)
+
+    async def _start(self, key: Key, session: Loop, command: StartAttempt, entry: Entry) -> None:
+        told: environment.Told | SkepError
+        waiting: tuple[Message, ...] = ()
+        try:
+            told = environment.tell(session.state, entry)
+            if command.task.resolves:
+                told = await conflicts.put_before(self.node.workspace, session.state, entry, told)
+            if command.task.ballot:
+                told = await ballots.put_before(self.node.workspace, session.state, entry, told)
+            elif kind_of(command.task) == "prompt":
+                waiting = inbox(session.state, command.agent)
+                told = with_mail(told, waiting)
+        except SkepError as error:
+            told = error
+        spec, setup = session.state.specs[command.spec], session.state.plan.setup
+        leave = Leave(session, command.task.id, command.n, command.nonce, self._now)
+        said = of_agent(self.node.confining, session.state.plan, spec)
+        work = Work(self.node, session.name, command, spec, said, told, setup, session.tell, self._now, leave)
+        work.given = tuple(message.id for message in waiting)
+        self._works[key] = work
+        report = await work.carry_out()
+        if not (isinstance(report, inp.Ended) and report.outcome == "interrupted"):
+            # Only now: an agent that was interrupted may not have read them, and finds them again.
+            for message in waiting:
+                session.report(inp.Delivered(at=0, id=message.id, target=message.target))
+        session.report(report)
+        if isinstance(report, inp.Ended | inp.Worked) and report.outputs:
+            await self._unpin(session, report.outputs)
+
+    def hand_over(self, session: Loop, agent: str) -> bool:
+        """Gives an agent at work what waits for it, if it can hear; returns whether it could."""
+        for key, work in self._works.items():
+            if key[0] == session.name and work.command.agent == agent and work.hear is not None:
+                fresh = [message for message in inbox(session.state, agent) if message.id not in work.given]
+                hand_over(fresh, work.hear, session.report)
+                return True
+        return False
+
+    async def _unpin(self, session: Loop, outputs: dict[str, Output]) -> None:
+        """The outputs are safe from collection by their pins until the log names them."""
+        with contextlib.suppress(SkepError):
+            await session.ask(lambda state: None)
+            for output in outputs.values():
+                await self.node.blobs.unpin(output.digest)
+
+    async def _end(self, session: Loop, command: EndAttempt) -> None:
+        """Ends what runs of an attempt, here or left behind by an owner that died, and keeps what it left."""
+        name, n, nonce = command.task.id, command.n, command.nonce
+        wip = ""
+        call = (session.name, "call", name, n, nonce)
+        if await self._inprocess.cancel(call):
+            self._calls.discard(call)
+            session.report(inp.Gone(at=self._now(), task=name, n=n, nonce=nonce))
+            return
+        mine = [(key, task) for key, task in self._in_hand.items() if key[0] == session.name and key[2:] == (name, n, nonce)]
+        for key, task in mine:
+            if key[1] in ("start", "verify"):
+                work = self._works.get(key)
+                task.cancel()
+                await asyncio.wait([task])
+                wip = work.wip if work is not None else wip
+        if len(mine) <= 1:
+            wip = await self._salvage(session.name, command)
+        session.report(inp.Gone(at=self._now(), task=name, n=n, nonce=nonce, wip=wip))
+
+    async def _salvage(self, session: str, command: EndAttempt) -> str:
+        """What an attempt of a dead owner left in its worktree. Its processes are gone: `sweep` came first."""
+        workspace, task = self.node.workspace, command.task
+        if mode_of(task) == "none":
+            return ""
+        with contextlib.suppress(SkepError):
+            path = workspace.path(session, place_of(task))
+            wip = await self.keep(path, session, task, command.n)
+            if mode_of(task) == "isolated":
+                await workspace.remove(path)
+            return wip
+        return ""
+
+    async def keep(self, path: str, session: str, task: Task, n: int) -> str:
+        """Commits what an attempt left in a working tree, as work in progress; returns the commit, "" if it left nothing."""
+        trailers = {"Skep-Session": session, "Skep-Task": task.id, "Skep-Attempt": str(n)}
+        words = f"{task.objective or task.id}: interrupted"
+        return await self.node.workspace.capture(path, session, f"wip/{task.id}/{n}", words, trailers, self._now())
+
+    async def sweep(self) -> None:
+        """Ends what an owner that died left running and removes its attempts' folders. Before anything new is started."""
+        await end_marked(str(self.node.state))
+        await asyncio.to_thread(shutil.rmtree, self.node.state / "attempts", True)
+
+    async def watch(self, session: Loop, after: int) -> None:
+        """Runs the session's notifications of what comes after event number `after`, until cancelled."""
+        env = {**self.node.allowed, **self.node.marks}
+        await Teller(session, self.node.wards.plain, env, str(self.node.folder)).follow(after)
+
+    async def _verify(self, session: Loop, command: VerifyAttempt) -> None:
+        """Runs a task's `verify` in a clean checkout of its commit, never where the agent worked."""
+        task = command.task
+        assert task.verify is not None
+        env = {"SKEP_TASK": task.id, "SKEP_SLOT": str(command.slot), **task.env}
+        found, cause = await self._checked(
+            session,
+            ("verify", task.id, command.n),
+            command.commit,
+            (*session.state.plan.setup, *task.setup),
+            task.verify,
+            command.nonce,
+            env,
+            task.timeout,
+            self._said(session, task.id),
+        )
+        session.report(
+            inp.Ended(
+                at=0,
+                task=task.id,
+                n=command.n,
+                nonce=command.nonce,
+                outcome="ok" if found.ok else "failed",
+                cause=cause,
+                detail=found.detail,
+                feedback=found.feedback,
+            )
+        )
+
+    def _said(self, session: Loop, task: str) -> Confinement:
+        """How the agent of a task is confined."""
+        state = session.state
+        agent = state.agents.get(state.entries[task].agent)
+        spec = state.specs.get(agent.spec) if agent is not None else None
+        if spec is None:
+            return settled(self.node.confining, state.plan.sandbox)
+        return of_agent(self.node.confining, state.plan, spec)
+
+    async def _merge(self, session: Loop, command: Merge) -> None:
+        """Lands a stack, each of its verifications in a clean checkout of its own (see `runtime.stacks`)."""
+
+        said = settled(self.node.confining, session.state.plan.sandbox)
+
+        async def verify(top: Candidate, commit: str) -> Refusal | None:
+            if command.verify is None:
+                return None
+            name = ("merge", top.task, top.attempt)
+            nonce = short(session.name, *name).ljust(32, "0")
+            found, cause = await self._checked(session, name, commit, command.setup, command.verify, nonce, {}, 0.0, said)
+            return None if found.ok else Refusal(cause, found.detail, found.feedback)
+
+        session.report(await land(self.node.workspace, session.name, command, verify))
+
+    async def _checked(
+        self,
+        session: Loop,
+        name: tuple[str, str, int],
+        commit: str,
+        setup: tuple[Command, ...],
+        verify: Command,
+        nonce: str,
+        env: dict[str, str],
+        timeout: float,
+        said: Confinement,
+    ) -> tuple[Checked, Cause]:
+        """Runs a verification in a clean checkout of a commit, recorded beside the attempt's transcript."""
+        node = self.node
+        kind, task, n = name
+        transcript = Transcript.create(node.transcripts, session.name, task, n, kind)
+        env = {**node.allowed, **env, **node.marks, "SKEP_NONCE": nonce, "SKEP_SESSION": session.name}
+        path = ""
+        try:
+            path = await node.workspace.checkout(session.name, f"{kind}/{task}/{n}", commit)
+            confined = None
+            if said.mode != "off":
+                around = await node.workspace.around(path)
+                env = {**around.env, **env}
+                confined = bounds(said, node.folder, node.state, env, around, (), "")
+            with node.wards.of(nonce, confined, hosts=said.network):
+                found = await setups(node.wards, setup, path, env, nonce, transcript.write)
+                if not found.ok:
+                    return found, "infrastructure"
+                found = await check(node.wards, "verify", verify, path, env, nonce, transcript.write, timeout)
+                return found, "" if found.ok else "infrastructure" if found.lost else "verify-failed"
+        except SkepError as error:
+            return Checked(False, error.message, str(error)), "infrastructure"
+        except OSError as error:
+            return Checked(False, str(error)), "infrastructure"
+        finally:
+            transcript.close()
+            if path:
+                with contextlib.suppress(SkepError):
+                    await asyncio.shield(node.workspace.remove(path))
+
+    async def close(self) -> None:
+        """Gives up what is in hand; it stays owed. Attempts must have been ended before, by stopping their sessions."""
+        tasks = list(self._in_hand.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

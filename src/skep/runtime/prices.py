@@ -1,0 +1,35 @@
+"""What tokens cost, where a client tells no dollars: by the table in the configuration, or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from skep.agents import Spent
+from skep.config import PriceConfig
+from skep.core.model import Cost
+
+
+class Prices:
+    """The table. A model's own name goes before a pattern, a longer pattern before a shorter one.
+
+    Args:
+        table: model or pattern -> dollars for a million tokens.
+    """
+
+    def __init__(self, table: Mapping[str, PriceConfig]) -> None:
+        self._table = sorted(table.items(), key=lambda item: (any(c in item[0] for c in "*?["), -len(item[0])))
+
+    def of(self, model: str) -> PriceConfig | None:
+        """What the table says of a model."""
+        return next((price for pattern, price in self._table if fnmatchcase(model, pattern)), None)
+
+    def __call__(self, spent: Spent) -> Cost:
+        """What a report comes to; `unpriced` if nobody knows the price."""
+        usd = spent.usd
+        if usd is None:
+            price = self.of(spent.model)
+            if price is not None:
+                cached = price.input if price.cached is None else price.cached
+                usd = (spent.input * price.input + spent.cached * cached + spent.output * price.output) / 1e6
+        return Cost(input=spent.input, cached=spent.cached, output=spent.output, usd=usd or 0.0, unpriced=int(usd is None))

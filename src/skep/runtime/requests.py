@@ -1,0 +1,349 @@
+"""What can be asked of the owner of a state folder. The same records go through the socket and within one process."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from skep.core.inputs import Input
+from skep.core.model import Plan, Task
+from skep.core.placement import Explanation
+from skep.runtime.choice import ChoiceView
+from skep.runtime.mail import Handed, MailView
+from skep.runtime.ready import Readiness
+from skep.runtime.views import Brief, CostView, Need, Result, SessionView, TaskView
+from skep.terminals.pool import Stats
+
+R = TypeVar("R")
+
+
+class Request(Struct, Generic[R], frozen=True, kw_only=True):
+    """Asked of the owner; answered with an R."""
+
+
+class OwnerView(Struct, frozen=True, kw_only=True):
+    """Who owns the state folder: its process, when it began (ms), the sessions it works on, clients connected to it.
+
+    `runtimes`: what can carry tasks out -> what it lacks here, empty if it can be used. `terminals`: what the pool of them did
+    since the owner began, and how long commands took.
+    """
+
+    pid: int
+    since: int
+    sessions: list[str]
+    guests: int
+    runtimes: dict[str, str] = {}
+    terminals: Stats | None = None
+    confinement: str = ""
+
+
+class Who(Request[OwnerView], frozen=True, tag="who"):
+    """Who is the owner?"""
+
+
+class ListSessions(Request[list[Brief]], frozen=True, tag="sessions"):
+    """All sessions, oldest first."""
+
+
+class Create(Request[SessionView], frozen=True, tag="create"):
+    """Opens a session for a plan and begins to carry it out.
+
+    Raises Conflict if a session of the same file is unfinished, unless `new`. `name` is exact; empty = the plan's with a number.
+    """
+
+    plan: Plan
+    name: str = ""
+    new: bool = False
+    start: bool = True
+    by: str = ""
+
+
+class Ensure(Request[SessionView], frozen=True, tag="ensure"):
+    """The session of this name, made if it is not there, being carried out. For the Python API."""
+
+    name: str
+    agents: int = 0
+    inprocess: bool = False
+    by: str = ""
+
+
+class Activate(Request[SessionView], frozen=True, tag="activate"):
+    """Carries a session on: takes it over, resumes it if it is paused."""
+
+    session: str
+    by: str = ""
+
+
+class Revise(Request[SessionView], frozen=True, tag="revise"):
+    """Goes on with another version of the session's file: what is unchanged and did not fail stays, the rest is replaced.
+
+    An empty name means the newest session of that file.
+    """
+
+    plan: Plan
+    session: str = ""
+    by: str = ""
+
+
+class Stop(Request[int], frozen=True, tag="stop"):
+    """Interrupts what runs of a session, keeps its work, and pauses it; answers with the number of attempts interrupted."""
+
+    session: str
+    why: str = "stopped"
+    by: str = ""
+
+
+class Submit(Request[tuple[str, ...]], frozen=True, tag="submit"):
+    """Hands tasks over; answers with their ids once they are durable. The same key again is the same submission."""
+
+    session: str
+    tasks: tuple[Task, ...]
+    key: str = ""
+    by: str = ""
+
+
+class Tell(Request[Any], frozen=True, tag="tell"):
+    """An input for the core: cancel, retry, answer, pause, resume, close, checkpoint."""
+
+    session: str
+    input: Input
+
+
+class Status(Request[SessionView], frozen=True, tag="status"):
+    """The session as it stands; an empty name means the newest."""
+
+    session: str = ""
+    tasks: bool = True
+
+
+class GetTask(Request[TaskView], frozen=True, tag="task"):
+    """One task, from the live state or the archive."""
+
+    session: str
+    task: str
+
+
+class Await(Request[list[Result]], frozen=True, tag="await"):
+    """The results of tasks, in the given order, once all of them are finished."""
+
+    session: str
+    tasks: tuple[str, ...]
+
+
+class Settle(Request[SessionView], frozen=True, tag="settle"):
+    """The session once nothing goes on by itself: all finished, or a person is needed, or it is paused."""
+
+    session: str
+
+
+class Explain(Request[Explanation | None], frozen=True, tag="explain"):
+    """Why the task would go to which agent now; None if no agent is free for it."""
+
+    session: str
+    task: str
+
+
+class Proposed(Request[Plan], frozen=True, tag="proposed"):
+    """What a task proposes, as a plan with the session's agents; of an empty name, the first that waits for an answer."""
+
+    session: str
+    task: str = ""
+
+
+class Costs(Request[CostView], frozen=True, tag="costs"):
+    """What a session has spent."""
+
+    session: str
+
+
+class Inbox(Request[list[Need]], frozen=True, tag="inbox"):
+    """What waits for a person in any session, oldest first."""
+
+
+class Ready(Request[list[Readiness]], frozen=True, tag="ready"):
+    """What of a session is ready to be taken now, and why the rest waits."""
+
+    session: str
+
+
+class Follow(Request[None], frozen=True, tag="follow"):
+    """A stream of (number, event) after a number, without end."""
+
+    session: str
+    after: int = 0
+
+
+class Fork(Request[SessionView], frozen=True, tag="fork"):
+    """A new session that goes on from a checkpoint or event number of this one; with `restore` it takes over its name."""
+
+    session: str
+    at: str = ""
+    restore: bool = False
+    by: str = ""
+
+
+class Export(Request[int], frozen=True, tag="export"):
+    """Writes a session whole into a file; answers with its size."""
+
+    session: str
+    path: str
+
+
+class MakeReceipt(Request[bytes], frozen=True, tag="receipt"):
+    """The signed record of a session, as a file holds it."""
+
+    session: str
+
+
+class Import(Request[SessionView], frozen=True, tag="import"):
+    """Makes a session, paused, from an exported file."""
+
+    path: str
+    by: str = ""
+
+
+class Landing(Struct, frozen=True, kw_only=True):
+    """Where a session's work is now: its commit, and the branch that was moved there ("" for a folder that is no repository).
+
+    `head`: the branch that is checked out, "" if HEAD is detached; the user's files followed only if it is the one that moved.
+    """
+
+    commit: str
+    branch: str
+    head: str
+
+
+class Land(Request[Landing], frozen=True, tag="land"):
+    """Brings the session's branch to a branch of the user's."""
+
+    session: str
+    branch: str = ""
+    squash: bool = False
+    by: str = ""
+
+
+class Discard(Request[list[str]], frozen=True, tag="discard"):
+    """Drops the kept, unmerged work of a task (or of all finished tasks); answers with the refs that are gone."""
+
+    session: str
+    task: str = ""
+    by: str = ""
+
+
+class Drop(Request[list[str]], frozen=True, tag="drop"):
+    """Removes the refs of a session whose state folder was deleted; answers with those that alone held work.
+
+    Raises Conflict if there are such and `unmerged` is not said, or if the session is one of this state folder's.
+    """
+
+    session: str
+    unmerged: bool = False
+
+
+class Message(Request[Handed], frozen=True, tag="message"):
+    """A person's message to an agent: handed over at once if the agent can hear now, otherwise it waits for its next attempt."""
+
+    session: str
+    agent: str
+    text: str
+    ttl: float = 0.0
+    key: str = ""
+
+
+class Messages(Request[MailView], frozen=True, tag="messages"):
+    """The messages that wait, for one agent or for all (an empty name)."""
+
+    session: str
+    agent: str = ""
+
+
+class Candidates(Request[ChoiceView], frozen=True, tag="candidates"):
+    """The candidates of a task and the vote on them. Raises Conflict for a task that has none."""
+
+    session: str
+    task: str
+
+
+class Diff(Request[str], frozen=True, tag="diff"):
+    """What a task's newest commit changes, or, without a task, the whole session."""
+
+    session: str
+    task: str = ""
+    color: bool = False
+    stat: bool = False
+
+
+class OpenTask(Request[str], frozen=True, tag="open-task"):
+    """A folder with a task's newest work, to look at: the attempt's own while it runs, otherwise a fresh worktree."""
+
+    session: str
+    task: str
+
+
+AnyRequest = (
+    Who
+    | ListSessions
+    | Create
+    | Ensure
+    | Activate
+    | Revise
+    | Stop
+    | Submit
+    | Tell
+    | Status
+    | GetTask
+    | Await
+    | Settle
+    | Explain
+    | Costs
+    | Inbox
+    | Proposed
+    | Ready
+    | Follow
+    | Fork
+    | Export
+    | MakeReceipt
+    | Import
+    | Land
+    | Discard
+    | Drop
+    | Message
+    | Messages
+    | Candidates
+    | Diff
+    | OpenTask
+)
+
+#: Request -> type of its answer, for decoding what comes through the socket.
+ANSWERS: dict[type, Any] = {
+    Who: OwnerView,
+    ListSessions: list[Brief],
+    Create: SessionView,
+    Ensure: SessionView,
+    Activate: SessionView,
+    Revise: SessionView,
+    Stop: int,
+    Submit: tuple[str, ...],
+    Tell: Any,
+    Status: SessionView,
+    GetTask: TaskView,
+    Await: list[Result],
+    Settle: SessionView,
+    Explain: Explanation | None,
+    Costs: CostView,
+    Inbox: list[Need],
+    Ready: list[Readiness],
+    Fork: SessionView,
+    Export: int,
+    MakeReceipt: bytes,
+    Import: SessionView,
+    Land: Landing,
+    Discard: list[str],
+    Drop: list[str],
+    Message: Handed,
+    Messages: MailView,
+    Candidates: ChoiceView,
+    Diff: str,
+    OpenTask: str,
+}

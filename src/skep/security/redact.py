@@ -1,0 +1,51 @@
+"""Takes secrets out of what a program prints, wherever the output is cut into pieces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+#: What stands where a secret was.
+MARK = b"[secret]"
+#: Secrets shorter than this, in bytes, are left: what is that short is everywhere.
+SHORTEST = 6
+
+
+class Redactor:
+    """Replaces secrets in a stream of bytes. What may be the beginning of one waits for more.
+
+    Args:
+        secrets: the values.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._values = _forms(secrets)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._values))) if self._values else None
+        self._held = b""
+
+    def feed(self, data: bytes, final: bool = False) -> bytes:
+        """The next bytes without secrets; `final`: no more come."""
+        if self._pattern is None:
+            return data
+        data = self._pattern.sub(MARK, self._held + data)
+        keep = 0 if final else self._begun(data)
+        self._held = data[len(data) - keep :]
+        return data[: len(data) - keep]
+
+    def _begun(self, data: bytes) -> int:
+        """How many bytes at the end may be the beginning of a secret."""
+        most = max((len(value) for value in self._values), default=1) - 1
+        for size in range(min(most, len(data)), 0, -1):
+            end = data[-size:]
+            if any(value.startswith(end) for value in self._values):
+                return size
+        return 0
+
+
+def _forms(secrets: Iterable[str]) -> list[bytes]:
+    """The secrets as they may be printed, the longest first: a terminal ends lines with two characters."""
+    found = set()
+    for secret in secrets:
+        value = secret.encode(errors="surrogateescape").strip(b"\r\n")
+        found |= {value, value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
+    return sorted((value for value in found if len(value) >= SHORTEST), key=lambda value: (-len(value), value))

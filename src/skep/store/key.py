@@ -1,0 +1,62 @@
+"""The key of the hash chain: 32 random bytes in a file of its own beside the database, for its owner only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from skep.errors import Conflict, Denied, Invalid
+from skep.store.durable import Draft
+
+SIZE = 32
+
+
+class Key:
+    """The key of a state folder, opened. While it is open nobody else can open it: the folder has one writer.
+
+    Args:
+        path: the file.
+        fresh: whether to make the key if there is none.
+
+    Raises:
+        Conflict: another process has it open.
+        Denied: others than its owner may read or write the file.
+        Invalid: the file is missing (and `fresh` is false) or holds no key.
+    """
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        if not path.exists():
+            if not fresh:
+                raise Invalid(
+                    f"the key of the store, {path}, is missing",
+                    fix="Put it back from a backup: without it nobody can tell whether the log was changed.",
+                )
+            with Draft(path.parent) as draft:
+                draft.file.write(secrets.token_bytes(SIZE))
+                draft.keep(path)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            self.secret = self._read(path)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"another process works with the store in {path.parent}", fix="Wait until it is done, or end it."
+            ) from None
+        if os.fstat(self._file).st_mode & 0o077:
+            raise Denied(f"the key of the store, {path}, can be read or changed by others", fix=f"Run: chmod 600 {path}")
+        secret = os.read(self._file, SIZE + 1)
+        if len(secret) != SIZE:
+            raise Invalid(f"{path} holds no key: it must have {SIZE} bytes", fix="Put it back from a backup.")
+        return secret
+
+    def close(self) -> None:
+        """Lets others open it."""
+        os.close(self._file)

@@ -1,0 +1,101 @@
+"""Configuration -> live parts, adapters picked by name."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from skep.agents import Runtime, codex, gemini, opencode
+from skep.agents.acp import AcpRuntime
+from skep.agents.claude import ClaudeRuntime
+from skep.agents.inprocess import InProcess
+from skep.agents.llm import LlmRuntime
+from skep.agents.python import PythonRuntime
+from skep.agents.shell import ShellRuntime
+from skep.config import STATE, TRANSCRIPTS, Config
+from skep.runtime import environment
+from skep.runtime.attempt import Node
+from skep.runtime.confined import Wards
+from skep.runtime.node import SystemClock
+from skep.runtime.parts import Parts
+from skep.runtime.perform import Performer
+from skep.runtime.prices import Prices
+from skep.security.choice import choose
+from skep.security.egress import Egress
+from skep.store import Blobs, Log
+from skep.terminals.native import Native
+from skep.terminals.pool import Pool
+from skep.workspace.git import GitWorkspace
+
+
+async def stores(config: Config, state: Path, clock: SystemClock) -> tuple[Log, Blobs]:
+    """The log and the blobs that the configuration names."""
+    if config.store.url == "memory:":
+        from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk, EphemeralLog
+
+        disk = EphemeralDisk()
+        return EphemeralLog(disk), EphemeralBlobs(disk, clock.now)
+    from skep.store.blobs import FileBlobs
+    from skep.store.sqlite import SqliteLog
+
+    blobs = FileBlobs(state / "blobs")
+    return await SqliteLog.open(state), blobs
+
+
+async def assemble(folder: Path, config: Config) -> Parts:
+    """Everything an owner of the workspace needs, started.
+
+    Raises:
+        Unavailable: the store fails its checks, or git does not work here.
+        Invalid: the folder is nothing to work in.
+    """
+    state = folder / STATE
+    clock = SystemClock()
+    workspace = await GitWorkspace.open(folder, state)
+    # Last of what may fail: nothing of the above has to be closed again.
+    log, blobs = await stores(config, state, clock)
+    pool = Pool(Native(str(state)), config.terminals.pool)
+    wards = Wards(pool, await asyncio.to_thread(choose, state / "sandbox"), Egress(state / "sandbox"))
+    told_once = (codex.runtime(wards), gemini.runtime(wards), opencode.runtime(wards))
+    prices = Prices(config.prices)
+    llm = LlmRuntime(wards, pool, prices.of)
+    clients = (ClaudeRuntime(wards), AcpRuntime(wards), *told_once)
+    made = (ShellRuntime(wards), PythonRuntime(wards), *clients, llm)
+    runtimes: dict[str, Runtime] = {runtime.name: runtime for runtime in made}
+    inprocess = InProcess()
+    node = Node(
+        workspace=workspace,
+        folder=folder,
+        state=state,
+        wards=wards,
+        confining=config.sandbox,
+        runtimes=runtimes,
+        blobs=blobs,
+        allowed=environment.base(config.environment.allow),
+        marks=environment.marks(folder, state),
+        transcripts=state / TRANSCRIPTS,
+        prices=prices,
+        prompts=folder / config.prompts.folder if config.prompts.folder else None,
+    )
+
+    async def close() -> None:
+        async with AsyncExitStack() as stack:  # the last one goes first, and all of them go
+            stack.push_async_callback(log.close)
+            stack.push_async_callback(wards.close)
+            for runtime in runtimes.values():
+                stack.push_async_callback(runtime.close)
+            stack.push_async_callback(inprocess.close)
+
+    return Parts(
+        config=config,
+        folder=folder,
+        state=state,
+        log=log,
+        blobs=blobs,
+        workspace=workspace,
+        performer=Performer(node, inprocess, clock.now),
+        clock=clock,
+        terminals=pool.stats,
+        close=close,
+    )

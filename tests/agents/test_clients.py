@@ -1,0 +1,206 @@
+"""What coding clients were seen to say, as reports and endings; and that nothing that they could say makes their readers fail."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from skep.agents import (
+    Ending,
+    Job,
+    Report,
+    Runtime,
+    Said,
+    Spent,
+    Talks,
+    Used,
+    Verdict,
+    Waits,
+    acp,
+    claude,
+    codex,
+    gemini,
+    opencode,
+)
+from skep.agents.options import AcpOptions
+from skep.core.model import Task
+from skep.terminals import Terminals
+from skep.terminals.native import Native
+from tests.contracts.runtime import Record, Workshop
+
+RECORDED = Path(__file__).parents[1] / "clients"
+PLAYER = Path(__file__).with_name("player.py")
+MADE: dict[str, Callable[[Terminals], Runtime]] = {
+    "claude": claude.ClaudeRuntime,
+    "codex": codex.runtime,
+    "gemini": gemini.runtime,
+    "opencode": opencode.runtime,
+    "acp": acp.AcpRuntime,
+}
+GOOD = ("success", "rate-limited")
+BAD: dict[str, tuple[int, str, str]] = {
+    # recording -> exit code, cause, a part of the detail
+    "claude-denied": (0, "denied", "not allowed to use Bash"),
+    "claude-turns": (1, "limit", "turns"),
+    "claude-budget": (1, "limit", "budget"),
+    "claude-error": (1, "error", "The script says 400"),
+    "codex-error": (1, "infrastructure", "The script says 400"),  # whose code the script calls a server_error
+    "gemini-denied": (0, "denied", "not allowed to use run_shell_command"),
+    "gemini-turns": (53, "limit", "turns"),
+    "gemini-error": (144, "error", "The script says 400"),
+    "gemini-cut": (1, "infrastructure", "terminated"),
+    "opencode-error": (1, "error", "The script says 400"),
+    "opencode-unanswered": (0, "denied", "bash"),
+}
+
+
+@pytest.fixture
+async def terminals() -> AsyncIterator[Native]:
+    source = Native()
+    yield source
+    await source.close()
+
+
+async def play(
+    terminals: Native, folder: Path, name: str, file: Path, code: int = 0, allowed: bool = True
+) -> tuple[Ending, Record]:
+    """Has a runtime listen to a recording in its client's place."""
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, str(PLAYER), str(file), str(code)])}\n")
+    program.chmod(0o755)
+    options: dict[str, Any] = {"command": [str(program)]} if name == "acp" else {"program": str(program)}
+    job = Workshop(folder).job(Task(prompt="do it"), **options)
+    host = Record()
+    host.verdict = Verdict(allowed, "no")
+    ending = await MADE[name](terminals).run(replace(job, prompt="do it", home=str(folder / "home")), host)
+    return ending, host
+
+
+def of(kind: type, reports: list[Report]) -> list[Any]:
+    return [report for report in reports if isinstance(report, kind)]
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini", "opencode"])
+async def test_a_success_is_told_in_the_same_reports_by_all(name: str, terminals: Native, tmp_path: Path) -> None:
+    ending, host = await play(terminals, tmp_path, name, RECORDED / "streams" / f"{name}-success.jsonl")
+    assert (ending.ok, ending.result) == (True, "All well.")
+    assert len(of(Talks, host.reports)) == 1
+    begun, over = of(Used, host.reports)
+    assert (begun.id, begun.ok, over.ok) == (over.id, None, True)
+    assert "echo hi > made.txt" in begun.about
+    assert [said.text for said in of(Said, host.reports)] == ["All well."]
+    spent = of(Spent, host.reports)
+    assert (sum(one.input for one in spent), sum(one.output for one in spent)) == (200, 40)
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini", "opencode"])
+async def test_a_limit_that_passed_is_no_failure(name: str, terminals: Native, tmp_path: Path) -> None:
+    ending, host = await play(terminals, tmp_path, name, RECORDED / "streams" / f"{name}-rate-limited.jsonl")
+    assert (ending.ok, ending.result) == (True, "All well.")
+    assert bool(of(Waits, host.reports)) == (name in ("claude", "codex"))
+
+
+@pytest.mark.parametrize("recorded", BAD)
+async def test_what_went_wrong_has_its_cause(recorded: str, terminals: Native, tmp_path: Path) -> None:
+    code, cause, detail = BAD[recorded]
+    name = recorded.partition("-")[0]
+    ending, _ = await play(terminals, tmp_path, name, RECORDED / "streams" / f"{recorded}.jsonl", code)
+    assert (ending.ok, ending.cause, ending.interrupted) == (False, cause, cause == "infrastructure")
+    assert detail in ending.detail
+
+
+@pytest.mark.parametrize("agent", ["claude-agent-acp", "gemini-acp", "opencode-acp"])
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_agents_of_the_protocol_ask(agent: str, allowed: bool, terminals: Native, tmp_path: Path) -> None:
+    file = RECORDED / "talks" / f"{agent}-{'allowed' if allowed else 'refused'}.jsonl"
+    ending, host = await play(terminals, tmp_path, "acp", file, allowed=allowed)
+    assert len(host.asked) == 1
+    assert "touch made.txt" in host.asked[0].about
+    assert (ending.ok, ending.cause) == ((True, "") if allowed else (False, "denied"))
+    assert sum(one.output for one in of(Spent, host.reports)) in (20, 40)
+    if allowed or agent != "opencode-acp":  # which ends there
+        assert of(Said, host.reports)[-1].text == ("All well." if allowed else "I could not.")
+
+
+@pytest.mark.parametrize("name", MADE)
+async def test_a_client_that_is_not_there_is_named_with_the_command_that_installs_it(
+    name: str, terminals: Native, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"command": ["no-such"]} if name == "acp" else {"program": "no-such"}
+    ending = await MADE[name](terminals).run(Workshop(tmp_path).job(Task(prompt="x"), **options), Record())
+    assert (ending.ok, ending.cause, ending.interrupted) == (False, "error", False)
+    assert "no-such is not on the PATH; install it: " in ending.detail
+
+
+#: Keys that clients use, and words that they use as values.
+SPOKEN = Path(__file__).with_name("spoken.txt").read_text(encoding="utf-8").split("\n\n")
+KEYS, WORDS = (st.sampled_from(words.split()) for words in SPOKEN)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=6),
+    max_leaves=10,
+)
+MESSAGES = st.lists(
+    st.builds(dict, st.dictionaries(KEYS, VALUES, max_size=8), type=WORDS) | st.dictionaries(KEYS, VALUES, max_size=8), max_size=8
+)
+
+
+class Saying:
+    """Stands for a client that says these messages."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self.messages = iter(messages)
+        self.told: list[dict[str, Any]] = []
+
+    def say(self, message: dict[str, Any]) -> None:
+        self.told.append(message)
+
+    def finish(self) -> None:
+        pass
+
+    async def heard(self) -> AsyncIterator[dict[str, Any]]:
+        for message in self.messages:
+            yield message
+
+    async def failure(self) -> Ending:
+        return Ending(ok=False, cause="exit", detail="exit code 0")
+
+    def complaint(self) -> str:
+        return ""
+
+
+JOB = Job(task=Task(prompt="x"), n=1, nonce="0" * 32, agent="a", options={}, cwd="/", out="/", env={}, feedback="")
+
+
+@settings(max_examples=60, deadline=None)
+@given(MESSAGES)
+def test_nothing_that_a_client_says_makes_its_reader_fail(messages: list[dict[str, Any]]) -> None:
+    for kind in (codex.Reader, gemini.Reader, opencode.Reader):
+        reader = kind(JOB, Record())
+        for message in messages:
+            reader.hear(message)
+        assert reader.ending() is None or isinstance(reader.ending(), Ending)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MESSAGES)
+def test_nothing_that_claude_or_an_agent_of_the_protocol_says_makes_skep_fail(messages: list[dict[str, Any]]) -> None:
+    async def both() -> None:
+        talk = claude.Talk(JOB, Record(), Saying(messages))  # type: ignore[arg-type]  # the part of a client that is used
+        assert isinstance(await talk.go("x"), Ending)
+        answers: list[dict[str, Any]] = [{"id": n, "result": {"sessionId": "s"}} for n in (1, 2)]
+        told = Saying([*answers, *messages, {"id": 3, "result": {"stopReason": "end_turn"}}])
+        options = AcpOptions(command=("x",))
+        session = acp.Session(JOB, Record(), told, options)  # type: ignore[arg-type]  # the part of a client that is used
+        assert isinstance(await session.go(), Ending)
+
+    asyncio.run(both())

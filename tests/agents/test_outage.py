@@ -1,0 +1,91 @@
+"""What becomes of an attempt whose client's provider does not answer."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skep.agents.outage import LONGEST, PAUSE, judged, span
+
+MINUTE, HOUR = 60_000, 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("API Error: Request rejected (429) · slow down", 429),
+        ("exceeded retry limit, last status: 429 Too Many Requests", 0),
+        ("You've hit your usage limit. Upgrade to Pro or try again in 3 hours 2 minutes.", 0),
+        ('{"error": {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED"}}', 0),
+        ("Overloaded", 529),
+    ],
+)
+def test_a_limit_parks(said: str, status: int) -> None:
+    now = int(time.time() * 1000)
+    ending = judged(said, status)
+    assert (ending.ok, ending.interrupted, ending.cause) == (False, True, "limit")
+    assert ending.until >= now + PAUSE
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("API Error: 500 sorry", 500),
+        ("API Error: Connection to the API was lost (ECONNRESET).", 0),
+        ("stream disconnected before completion: error sending request", 0),
+        ("[API Error: terminated]", 0),
+        ("unexpected status 502 Bad Gateway", 0),
+        ("TypeError: fetch failed", 0),
+    ],
+)
+def test_an_outage_interrupts(said: str, status: int) -> None:
+    ending = judged(said, status)
+    assert (ending.ok, ending.interrupted, ending.cause, ending.until) == (False, True, "infrastructure", 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("API Error: 400 no such model", 400),
+        ("Failed to authenticate. API Error: 401", 401),
+        ("insufficient_quota: You exceeded your current quota, please check your plan and billing details.", 429),
+        ("Not logged in · Please run /login", 0),
+        ("No prompt provided", 0),
+    ],
+)
+def test_what_waiting_does_not_mend_fails(said: str, status: int) -> None:
+    ending = judged(said, status)
+    assert (ending.ok, ending.interrupted, ending.cause) == (False, False, "error")
+    assert ending.detail == said
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [
+        ("try again in 5 days 3 hours 2 minutes.", 5 * 24 * HOUR + 3 * HOUR + 2 * MINUTE),
+        ("Please retry in 34.5s.", 34_500),
+        ("Your quota will reset after 1h2m3s.", HOUR + 2 * MINUTE + 3_000),
+        ("try again in 250ms", 250),
+        ("try again in a moment", 0),
+        ("try again in 99999999 days", LONGEST),
+    ],
+)
+def test_a_time_to_wait_is_understood(said: str, wait: int) -> None:
+    assert span(said) == wait
+
+
+def test_the_provider_s_own_word_counts_if_it_lies_ahead() -> None:
+    now = int(time.time() * 1000)
+    assert judged("limit", 429, now + HOUR).until == now + HOUR
+    assert judged("limit", 429, now - HOUR).until >= now + PAUSE
+    assert judged("limit", 429, now + 1000 * LONGEST).until <= int(time.time() * 1000) + LONGEST
+
+
+@given(st.text(), st.integers(0, 999))
+def test_nothing_raises(said: str, status: int) -> None:
+    ending = judged(said, status)
+    assert not ending.ok
+    assert ending.detail

@@ -1,0 +1,190 @@
+"""Attempts are confined as their agents say, truthfully called so, and refused where that cannot be had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import skep
+from skep import wiring
+from skep.app import read_plan
+from skep.errors import Unavailable
+from skep.security.limits import missing
+from skep.security.sandbox import choose
+from tests.workspace.repository import Repository
+
+CANARY = "tweet-4711-tweet"
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user with a home that holds a key; nothing of the machine's configuration."""
+    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "SKEP_"))]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "user"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "id").write_text("a key")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SKEP_SANDBOX", "on")
+    found = choose(tmp_path / "trial", missing())
+    if isinstance(found, str):
+        pytest.skip(found)
+    return home
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repository:
+    repository = Repository(tmp_path / "work")
+    repository.commit({"a.txt": "one\n"})
+    repository("config", "http.extraheader", f"Authorization: {CANARY}")
+    return repository
+
+
+@pytest.fixture
+async def hive(repo: Repository) -> AsyncIterator[skep.Skep]:
+    async with skep.open(repo.top) as opened:
+        yield opened
+
+
+async def carried_out(hive: skep.Skep, text: str) -> skep.Session:
+    """A workflow, carried out to its end."""
+    path = Path(hive.workspace).parent / "flow.yaml"
+    path.write_text(text)
+    session = await hive.start(read_plan(path, {}))
+    await session.settled()
+    return session
+
+
+async def test_an_attempt_commits_and_moves_nothing_of_the_users(hive: skep.Skep, repo: Repository) -> None:
+    script = """
+    cat ~/.ssh/id && exit 1
+    git config --list | grep -i tweet && exit 1
+    ls "$SKEP_WORKSPACE" "$SKEP_HOME/key" && exit 1
+    for act in "branch mine" "tag mine" "update-ref refs/heads/main HEAD~0" "config a.b c" "stash" "gc --prune=now"; do
+      echo change > a.txt
+      git $act && exit 1
+    done
+    find "$(git rev-parse --git-common-dir)" -writable -type f | grep -v "worktrees/" && exit 1
+    echo two > a.txt
+    git commit -qam "by the agent"
+    git log --format=%s
+    """
+    before = repo("for-each-ref", "refs/heads"), (repo.top / ".git" / "config").read_text()
+    session = await hive.session("commits")
+    result = await (await session.submit(skep.Task(id="a", run=script))).result()
+    assert (result.ok, result.cause, result.detail) == (True, "", "")
+    assert str(result.value).splitlines()[-2:] == ["by the agent", "first"] or "by the agent" in str(result.value)
+    assert (repo("for-each-ref", "refs/heads"), (repo.top / ".git" / "config").read_text()) == before
+    assert repo("log", "-1", "--format=%s", result.commit) in ("by the agent", "Merge a")
+    assert repo("show", f"{result.commit}:a.txt") == "two"
+    repo("fsck", "--strict")
+
+
+async def test_setup_and_verify_are_confined_too(hive: skep.Skep) -> None:
+    session = await carried_out(
+        hive,
+        """
+        version: 1
+        environment: {setup: "! cat ~/../user/.ssh/id"}
+        verify: "! test -e $SKEP_WORKSPACE/../user/.ssh/id"
+        tasks:
+          a: {run: "echo x > b.txt", verify: "! test -e $SKEP_WORKSPACE/../user/.ssh/id && test -s b.txt"}
+        """,
+    )
+    view = await session.status()
+    assert [(task.state, task.detail) for task in view.tasks] == [("done", "")]
+    assert view.confinement.startswith("confined (bubblewrap")
+    assert view.tasks[0].confinement == view.confinement
+
+
+async def test_an_agent_is_unconfined_only_in_so_many_words(hive: skep.Skep, user: Path) -> None:
+    session = await carried_out(
+        hive,
+        f"""
+        version: 1
+        agents: {{free: {{runtime: shell, sandbox: off}}}}
+        tasks:
+          a: {{run: "test -e {user}/.ssh/id", agent: free}}
+          b: {{run: "! test -e {user}/.ssh/id", agent: shell}}
+        """,
+    )
+    view = await session.status()
+    assert {task.id: (task.state, task.confinement.partition(" ")[0]) for task in view.tasks} == {
+        "a": ("done", "unconfined"),
+        "b": ("done", "confined"),
+    }
+    assert view.confinement.endswith("; unconfined: free-1")
+
+
+async def test_what_is_granted_can_be_reached(hive: skep.Skep, user: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (user / ".codex").mkdir()
+    (user / ".codex" / "auth.json").write_text("{}")
+    session = await carried_out(
+        hive,
+        """
+        version: 1
+        sandbox: {read: [~/.ssh/id], write: [../data], credentials: [codex]}
+        tasks:
+          a: {run: "cat ~/.ssh/id > ../../../../data/copy; echo more >> ~/.codex/auth.json; echo x > ~/private"}
+        """,
+    )
+    assert [task.detail for task in (await session.status()).tasks] == [""]
+    assert (tmp_path / "data" / "copy").read_text() == "a key"
+    assert (user / ".codex" / "auth.json").read_text() == "{}more\n"
+    assert not (user / "private").exists()
+
+
+async def test_what_cannot_be_had_is_refused_before_anything_starts(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(wiring, "choose", lambda folder: "this machine has nothing for it")
+    async with skep.open(repo.top) as hive:
+        with pytest.raises(Unavailable, match="this machine has nothing for it") as raised:
+            await carried_out(hive, f"version: 1\ntasks: {{a: {{run: 'touch {tmp_path}/ran'}}}}\n")
+        assert "SKEP_SANDBOX=off" in raised.value.fix
+        assert await hive.sessions() == []
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_what_is_required_and_lost_is_refused(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "choose", lambda folder: choose(folder, {"memory": "no control group"}))
+    async with skep.open(repo.top) as hive:
+        with pytest.raises(Unavailable, match=r"'memory' .* cannot be had here: no control group"):
+            await carried_out(hive, "version: 1\nsandbox: {require: [memory]}\ntasks: {a: {run: 'true'}}\n")
+        session = await carried_out(hive, "version: 1\ntasks: {a: {run: 'true'}}\n")
+        assert (await session.status()).confinement == "confined (bubblewrap; lost: memory)"
+
+
+async def test_a_secret_is_where_it_is_granted_and_nowhere_else(
+    hive: skep.Skep, repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKEP_TEST_TOKEN", CANARY)
+    repo("config", "--unset", "http.extraheader")
+    # In pieces, so that the terminal hands it over in pieces; on the last line, which becomes the result; and as an error.
+    slowly = "import os,sys,time\nfor c in os.environ['TOKEN']: print(c, end='', flush=True); time.sleep(0.01)\nprint()"
+    monkeypatch.setenv("TOKEN", CANARY)
+    session = await hive.session("secrets")
+    told = await session.submit(skep.Task(id="told", run=("python3", "-c", slowly), secrets=("TOKEN",)))
+    fails = await session.submit(skep.Task(id="fails", run="echo no: $TOKEN; exit 1", secrets=("TOKEN",)))
+    other = await session.submit(skep.Task(id="other", run="env | grep -c tweet || true"))
+    results = await session.gather([told, fails, other])
+    assert [result.value for result in results] == ["[secret]", None, "0"]
+    assert "[secret]" in results[1].detail
+    await session.stop()
+    found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert found == []
+
+
+async def test_a_program_of_no_attempt_is_not_started(hive: skep.Skep) -> None:
+    from skep.runtime.confined import Wards
+    from skep.terminals import Profile
+    from skep.terminals.native import Native
+
+    wards = Wards(Native(), "nothing here")
+    with pytest.raises(skep.errors.Denied, match="belongs to no attempt"):
+        await wards.create(Profile(name="stray", argv=("true",), cwd="/", env={}, nonce="0" * 32), lambda data: None)
+    await wards.close()

@@ -1,0 +1,178 @@
+"""An asyncio event loop whose time jumps to the next timer, and processes within it that may crash or stop at any step.
+
+A `Life` is one process of the simulated world. It rides in the context of every callback, so the loop knows whose step is next:
+a dead life's steps are never run, a paused one's are held back. The code inside needs to know nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
+
+#: Steps without any time passing that are taken for a loop without end.
+MAX_STEPS_AT_ONCE = 200_000
+
+
+class Life:
+    """A process: whatever is started with `run`, and all that comes of it.
+
+    Args:
+        name: for messages.
+        loop: where it lives.
+        fuse: it crashes before its step of this number; 0 = never.
+    """
+
+    def __init__(self, name: str, loop: VirtualLoop, fuse: int = 0) -> None:
+        self.name = name
+        self.dead = False
+        self.paused = False
+        self.fuse = fuse
+        self.blown = False
+        self.steps = 0
+        self.died: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._held: list[asyncio.Handle] = []
+        self._context = copy_context()
+        self._context.run(_LIFE.set, self)
+
+    def context(self) -> Context:
+        """For callbacks that are steps of this process."""
+        return self._context.copy()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Starts a task of this process."""
+        return self._loop.create_task(work, context=self.context())
+
+    def kill(self) -> None:
+        """No further step of it is ever taken."""
+        if not self.dead:
+            self.dead = True
+            self._held.clear()
+            self.died.set_result(None)
+
+    def pause(self) -> None:
+        """Holds it back, as SIGSTOP does."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Lets it go on from where it was."""
+        self.paused = False
+        held, self._held = self._held, []
+        if not self.dead:
+            self._loop.ready.extend(held)
+
+    def admits(self, handle: asyncio.Handle) -> bool:
+        """Whether its next step may be taken now."""
+        if self.dead:
+            return False
+        if self.paused:
+            self._held.append(handle)
+            return False
+        self.steps += 1
+        if self.steps == self.fuse:
+            self.blown = True
+            self.kill()
+            return False
+        return True
+
+
+class Stuck(Exception):
+    """Nothing is left that could ever happen, or no time passes any more."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """Runs one step at a time, in the order in which they were asked for; all else is done when nothing is ready.
+
+    Args:
+        limit: seconds of its own time after which it is `Stuck`.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
+    def __init__(self, limit: float = 1e9) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+        self._now = 0.0
+        self._limit = limit
+        self._steps = 0
+        # Dead processes stay referenced: the collector must not close their coroutines at a moment of its own choosing.
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    @property
+    def ready(self) -> deque[asyncio.Handle]:
+        """What is to run at this very time."""
+        return self._ready
+
+    def time(self) -> float:
+        """Seconds since the loop was made."""
+        return self._now
+
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
+        """As asyncio's; an error that ends a task is kept in `errors`, whether or not anybody asks for it."""
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        task.add_done_callback(self._ended, context=Context())
+        self._tasks.append(task)
+        return task
+
+    def close(self) -> None:
+        """Ends what is still under way, in the order in which it was begun."""
+        super().close()
+        for task in self._tasks:
+            if not task.done():
+                task.get_coro().close()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.errors.append(error)
+            self.stop()
+
+    def call_exception_handler(self, context: Any) -> None:
+        """Keeps errors of callbacks; that somebody did not ask for an answer, or was killed, is no error here."""
+        message = context.get("message", "")
+        if "never retrieved" not in message and "destroyed" not in message:
+            self.errors.append(context.get("exception") or RuntimeError(message))
+            self.stop()
+
+    def complete(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs until the work is done; raises the first error that ended any task."""
+        task: asyncio.Task[T] = self.create_task(work, context=Context())
+        task.add_done_callback(lambda _: self.stop())
+        self.run_forever()
+        if self.errors:
+            raise self.errors[0]
+        return task.result()
+
+    def _run_once(self) -> None:
+        if not self._ready:
+            self._advance()
+        self._steps += 1
+        if self._steps > MAX_STEPS_AT_ONCE:
+            raise Stuck(f"{MAX_STEPS_AT_ONCE} steps at {self._now:.3f} s, and no end")
+        handle = self._ready.popleft()
+        if handle.cancelled():
+            return
+        life = handle._context.get(_LIFE)  # type: ignore[attr-defined]  # public only from Python 3.12 on
+        if life is None or life.admits(handle):
+            handle._run()
+
+    def _advance(self) -> None:
+        scheduled = self._scheduled
+        while scheduled and scheduled[0].cancelled():
+            heappop(scheduled)
+        if not scheduled or scheduled[0].when() > self._limit:
+            raise Stuck(f"nothing happens any more after {self._now:.3f} s")
+        self._steps = 0
+        self._now = now = max(self._now, scheduled[0].when())
+        while scheduled and scheduled[0].when() <= now:
+            self._ready.append(heappop(scheduled))
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are passed over when their time comes."""

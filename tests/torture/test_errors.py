@@ -30,7 +30,7 @@ async def test_an_io_error_at_any_write_or_sync(repo: Repository, effects: Path,
     die, notes, count = dice("io-errors"), tmp_path / "notes", amount("io-errors")
     hit = 0
     for number in range(count):
-        call, most = die.choice([("fdatasync", 60), ("pwrite64", 400)])
+        call, most = die.choice([("fdatasync", 60), ("pwrite64", 400)]) if number else ("fdatasync", 12)  # the first one hits
         fault = ("-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={die.randrange(1, most)}")
         wrapper = (strace, "-f", "-o", os.devnull, *fault)
         async with load(repo, notes, effects, number + 4, wrapper=wrapper, env={"GIVE_UP": "1"}) as client:

@@ -1,4 +1,3 @@
-# tidy: long because it is one table of what each event does
 """What each event does to a state: the only mutator of the live state, and all that a replay needs."""
 
 from __future__ import annotations
@@ -8,13 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skep.core import delivery, polls, resources
+from skep.core import asking, delivery, landing, polls, resources
 from skep.core import events as ev
-from skep.core.due import attempt_key, merge_key
-from skep.core.model import Agent, Attempt, Cost, Entry, Node, TaskState
+from skep.core.due import attempt_key
+from skep.core.model import Agent, Attempt, Cost, Node, TaskState
 from skep.core.queue import Queue
 from skep.core.retry import retries_of
-from skep.core.rules import Asking
 from skep.core.state import State, made_of_others, needs_judgement
 
 #: Models whose cost is added up apart, and the name of the rest.
@@ -222,48 +220,6 @@ def _spent(s: State, e: ev.AttemptSpent) -> None:
         total.add(e.cost)
 
 
-def _asked_leave(s: State, e: ev.ApprovalAsked) -> None:
-    entry = s.entries[e.task]
-    attempt = entry.attempt
-    assert attempt is not None
-    entry.asked = e.number
-    if e.verdict:
-        return
-    if attempt.asks is None:
-        attempt.asks = {}
-    attempt.asks[e.number] = Asking(
-        number=e.number,
-        key=e.key,
-        tool=e.tool,
-        about=e.about,
-        digest=e.digest,
-        shape=e.shape,
-        at=e.at,
-        until=e.until,
-        arguments=e.arguments,
-    )
-    if s.live:
-        s.due.watch(entry)
-
-
-def _answered_leave(s: State, e: ev.ApprovalAnswered) -> None:
-    asking = _asking(s, e)
-    asking.said, asking.comment, asking.by, asking.arguments = "yes" if e.allowed else "no", e.comment, e.by, ""
-    if e.always:
-        s.standing[asking.shape] = f"{asking.tool} {asking.about}"
-
-
-def _used_leave(s: State, e: ev.ApprovalUsed) -> None:
-    _asking(s, e).said = "used"
-
-
-def _asking(s: State, e: ev.ApprovalAnswered | ev.ApprovalUsed) -> Asking:
-    attempt = s.entries[e.task].attempt
-    assert attempt is not None
-    assert attempt.asks is not None
-    return attempt.asks[e.number]
-
-
 def _worked(s: State, e: ev.AttemptWorked) -> None:
     entry = s.entries[e.task]
     attempt = entry.attempt
@@ -409,60 +365,6 @@ def _accepted(s: State, e: ev.ProposalAccepted) -> None:
     s.add(proposal.tasks, e.at, None)
 
 
-def _merge_started(s: State, e: ev.MergeStarted) -> None:
-    s.intent = e.intent
-    if s.live:
-        s.due.add(merge_key(e.intent))
-
-
-def _merge_over(s: State, task: str) -> Entry:
-    """The first event about a stack ends its intent; whichever tasks leave the queue, the others are where they were."""
-    intent, s.intent = s.intent, None
-    if intent is not None and s.live:
-        s.due.owed.pop(merge_key(intent), None)
-        for candidate in intent.stack:
-            # Deadlines may have passed meanwhile: nobody closes what is being merged.
-            if s.entries[candidate.task].task.deadline:
-                s.due.watch(s.entries[candidate.task])
-    s.merge_queue.remove(task)
-    return s.entries[task]
-
-
-def _merged(s: State, e: ev.Merged) -> None:
-    entry = _merge_over(s, e.task)
-    s.tip = entry.merged = e.commit
-    entry.cause, entry.detail = "", ""
-    s.move(entry, "done", e.at)
-
-
-def _merge_failed(s: State, e: ev.MergeFailed) -> None:
-    entry = _merge_over(s, e.task)
-    entry.cause, entry.detail, entry.feedback, entry.question = e.cause, e.detail, e.feedback, e.question
-    entry.conflicts += e.cause == "conflict"
-    entry.failures += e.cause == "verify-failed"
-    entry.wip, entry.until = entry.commit, e.until
-    if e.then != "needs-you" and e.resolver is None:
-        entry.result, entry.outputs, entry.commit = None, None, ""
-    s.move(entry, e.then, e.at)
-    if e.resolver is not None:
-        entry.children += (e.resolver.id,)
-        entry.open_children += 1
-        s.add((e.resolver,), e.at, None)
-    elif e.then == "expanded":
-        polls.pass_over(s, entry, f"{e.cause}: {e.detail}")
-
-
-def _resolved(s: State, e: ev.ConflictResolved) -> None:
-    """The task has the resolution's commit; result and outputs stay its own. Each of its merges has a number of its own."""
-    entry, made = s.entries[e.task], s.entries[e.resolver]
-    entry.attempts += 1
-    entry.base, entry.commit = made.base, made.commit
-    entry.cause, entry.detail, entry.feedback, entry.question = "", "", "", e.question
-    s.move(entry, e.then, e.at)
-    if e.then == "merging":
-        s.merge_queue.append(e.task)
-
-
 _APPLY: dict[type, Callable[[State, Any], None]] = {
     ev.SessionOpened: _opened,
     ev.SessionBased: _based,
@@ -484,9 +386,6 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     ev.AttemptSpawned: _spawned,
     ev.AttemptSpoke: _spoke,
     ev.AttemptSpent: _spent,
-    ev.ApprovalAsked: _asked_leave,
-    ev.ApprovalAnswered: _answered_leave,
-    ev.ApprovalUsed: _used_leave,
     ev.AttemptWorked: _worked,
     ev.AttemptEnded: _ended,
     ev.AttemptEnding: _ending,
@@ -497,10 +396,8 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     ev.TaskRetried: _retried,
     ev.TaskProposed: _proposed,
     ev.ProposalAccepted: _accepted,
-    ev.MergeStarted: _merge_started,
-    ev.Merged: _merged,
-    ev.MergeFailed: _merge_failed,
-    ev.ConflictResolved: _resolved,
+    **asking.APPLY,
+    **landing.APPLY,
     **polls.APPLY,
     **delivery.APPLY,
 }

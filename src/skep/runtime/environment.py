@@ -87,6 +87,8 @@ def base(allow: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str,
 
 def matching(patterns: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The owner's variables whose names fit one of these patterns."""
+    if not patterns:  # most attempts; looking through the environment takes a tenth of what starting a process takes here
+        return {}
     return {name: value for name, value in own.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 

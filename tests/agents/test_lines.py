@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from skep.agents.lines import MAX_LINE, MAX_WAITING, Failed, Lines, Message
+from skep.agents.endings import Failed
+from skep.agents.lines import MAX_LINE, MAX_WAITING, Lines, Message
 from skep.core.model import Task
 from skep.terminals.native import Native
 from tests.contracts.runtime import Record, Workshop

@@ -11,11 +11,12 @@ from typing import Any
 
 from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used
 from skep.agents.client import Client, about, inner, whole
-from skep.agents.lines import Failed, Lines, Message
+from skep.agents.endings import bounded
+from skep.agents.lines import Lines, Message
 from skep.agents.options import AcpOptions, read
 from skep.agents.outage import judged, last_line
 from skep.agents.process import to_the_end
-from skep.errors import Invalid, SkepError
+from skep.errors import SkepError
 from skep.terminals import Terminals
 
 #: Whatever the agent is, it gets what the known ones want.
@@ -64,21 +65,14 @@ class AcpRuntime:
 
     async def run(self, job: Job, host: Host) -> Ending:
         """See the port."""
-        try:
-            options = read(AcpOptions, job.options)
-            CLIENT.ready(job, options.command[0])
-            with CLIENT.at_home(job) as env:
-                async with (
-                    asyncio.timeout(job.task.timeout or None),
-                    Lines(self._terminals, job, host, options.command, env, input=True) as client,
-                ):
-                    return await Session(job, host, client, options).go()
-        except Failed as failed:
-            return failed.ending
-        except Invalid as error:
-            return Ending(ok=False, cause="error", detail=error.message)
-        except TimeoutError:
-            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+        return await bounded(job, self._run(job, host))
+
+    async def _run(self, job: Job, host: Host) -> Ending:
+        options = read(AcpOptions, job.options)
+        CLIENT.ready(job, options.command[0])
+        with CLIENT.at_home(job) as env:
+            async with Lines(self._terminals, job, host, options.command, env, input=True) as client:
+                return await Session(job, host, client, options).go()
 
     async def close(self) -> None:
         """Nothing is kept."""

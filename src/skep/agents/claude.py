@@ -9,11 +9,12 @@ from typing import Any
 
 from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, Verdict, Waits
 from skep.agents.client import Client, about, inner, whole
-from skep.agents.lines import Failed, Lines, Message
+from skep.agents.endings import bounded, denied
+from skep.agents.lines import Lines, Message
 from skep.agents.options import ClaudeOptions, read
 from skep.agents.outage import LONGEST, judged, last_line
 from skep.agents.process import to_the_end
-from skep.errors import Invalid, SkepError
+from skep.errors import SkepError
 from skep.terminals import Terminals
 
 CLIENT = Client(
@@ -64,24 +65,17 @@ class ClaudeRuntime:
 
     async def run(self, job: Job, host: Host) -> Ending:
         """See the port."""
-        try:
-            options = read(ClaudeOptions, job.options)
-            CLIENT.ready(job, options.program)
-            thread = CLIENT.thread(job)
-            with CLIENT.at_home(job) as env:
-                # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
-                env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"}
-                async with (
-                    asyncio.timeout(job.task.timeout or None),
-                    Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client,
-                ):
-                    return await Talk(job, host, client).go(job.again if thread else job.prompt)
-        except Failed as failed:
-            return failed.ending
-        except Invalid as error:
-            return Ending(ok=False, cause="error", detail=error.message)
-        except TimeoutError:
-            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+        return await bounded(job, self._run(job, host))
+
+    async def _run(self, job: Job, host: Host) -> Ending:
+        options = read(ClaudeOptions, job.options)
+        CLIENT.ready(job, options.program)
+        thread = CLIENT.thread(job)
+        with CLIENT.at_home(job) as env:
+            # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
+            env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"}
+            async with Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client:
+                return await Talk(job, host, client).go(job.again if thread else job.prompt)
 
     async def close(self) -> None:
         """Nothing is kept."""
@@ -217,9 +211,8 @@ class Talk:
             if result.get("terminal_reason") == "api_error" or result.get("api_error_status") or self.until:
                 return judged(said, whole(result.get("api_error_status")), self.until)
             return Ending(ok=False, cause="error", detail=last_line(said))
-        denied = [str(inner(one, "tool_name")) for one in denials] if isinstance(denials, list) else []
-        if denied:
-            return Ending(ok=False, cause="denied", detail=f"it was not allowed to use {', '.join(dict.fromkeys(denied))}")
+        if isinstance(denials, list) and denials:
+            return denied(str(inner(one, "tool_name")) for one in denials)
         return Ending(ok=True, result=text, exit_code=0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from skep.agents import Job
+from skep.agents import Job, Spent
 from skep.errors import Invalid
 
 #: Arguments of tools that say in one line what is done.
@@ -106,3 +106,10 @@ def inner(message: object, *names: str) -> Any:
 def whole(value: object) -> int:
     """A count as a client tells it; 0 for what is none."""
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+
+
+def spent(model: str, usage: object, cached: str) -> Spent:
+    """What a client tells at the end of a turn whose `input_tokens` include those from a cache, which are under this name."""
+    again = whole(inner(usage, cached))
+    fresh = max(0, whole(inner(usage, "input_tokens")) - again)
+    return Spent(model=model, input=fresh, cached=again, output=whole(inner(usage, "output_tokens")))

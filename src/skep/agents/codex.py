@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used, Waits
-from skep.agents.client import Client, about, inner, whole
+from skep.agents import Ending, Host, Job, Said, Talks, Used, Waits
+from skep.agents.client import Client, about, inner, spent
 from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import CodexOptions, read
@@ -60,7 +60,7 @@ class Reader:
         elif kind in ("item.started", "item.completed") and isinstance(item, dict):
             self._item(item, done=kind == "item.completed")
         elif kind == "turn.completed":
-            self._spent(message)
+            self._host.report(spent(self._model, message.get("usage"), "cached_input_tokens"))
             self._ending = Ending(ok=True, result=self._last, exit_code=0)
         elif kind == "turn.failed":
             self._ending = judged(_plain(inner(message, "error", "message")))
@@ -80,17 +80,6 @@ class Reader:
             self._host.report(
                 Used(name, kind, last_line(str(item.get("aggregated_output") or what)) if ok is False else what, ok)
             )
-
-    def _spent(self, message: Message) -> None:
-        cached = whole(inner(message, "usage", "cached_input_tokens"))
-        self._host.report(
-            Spent(
-                model=self._model,
-                input=max(0, whole(inner(message, "usage", "input_tokens")) - cached),
-                cached=cached,
-                output=whole(inner(message, "usage", "output_tokens")),
-            )
-        )
 
 
 def _plain(said: object) -> str:

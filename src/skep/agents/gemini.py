@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
-from skep.agents.client import Client, about, inner, whole
+from skep.agents import Ending, Host, Job, Said, Talks, Used
+from skep.agents.client import Client, about, inner, spent
+from skep.agents.endings import denied
 from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import GeminiOptions, read
@@ -87,21 +88,12 @@ class Reader:
         self._host.report(Used(name, tool, last_line(str(message.get("output") or "")), ok))
 
     def _over(self, message: Message) -> None:
-        cached = whole(inner(message, "stats", "cached"))
-        self._host.report(
-            Spent(
-                model=self._model,
-                input=max(0, whole(inner(message, "stats", "input_tokens")) - cached),
-                cached=cached,
-                output=whole(inner(message, "stats", "output_tokens")),
-            )
-        )
+        self._host.report(spent(self._model, inner(message, "stats"), "cached"))
         kind, said = inner(message, "error", "type"), str(inner(message, "error", "message") or "")
         if message.get("status") != "success":
             bound = Ending(ok=False, cause="limit", detail="its turns are used up")
             self._ending = bound if kind in _BOUNDS else judged(said)
         elif self._denied:
-            names = ", ".join(dict.fromkeys(self._denied))
-            self._ending = Ending(ok=False, cause="denied", detail=f"it was not allowed to use {names}")
+            self._ending = denied(self._denied)
         else:
             self._ending = Ending(ok=True, result=self._last, exit_code=0)

@@ -19,6 +19,7 @@ from typing import Any
 
 from skep.agents import Ability, Ending, Host, Job
 from skep.agents.callables import failure, kept, resolve
+from skep.agents.endings import late
 from skep.core.model import Task
 
 #: Threads for plain functions.
@@ -54,7 +55,7 @@ class Call:
         except BaseException as error:
             return failure(error)
         if self.timeout and time.monotonic() - began > self.timeout:
-            return _late(self.timeout)
+            return late(self.timeout)
         return kept(result)
 
 
@@ -209,13 +210,9 @@ class InProcess:
                 raise
             ending = Ending(ok=False, cause="interrupted", detail="it was cancelled, not by Skep", interrupted=True)
         except (Exception, SystemExit) as error:
-            ending = _late(task.timeout) if limit is not None and limit.expired() else failure(error)
+            ending = late(task.timeout) if limit is not None and limit.expired() else failure(error)
         self._coroutines.pop(key, None)
         done(ending)
-
-
-def _late(timeout: float) -> Ending:
-    return Ending(ok=False, cause="timed-out", detail=f"it took more than {timeout:g} s")
 
 
 def _nobody(_ending: Ending) -> None:

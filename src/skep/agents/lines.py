@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from skep.agents import LOST, Ending, Host, Job
+from skep.agents.endings import Failed
 from skep.agents.process import end
 from skep.errors import Invalid, SkepError
 from skep.terminals import Exit, Profile, Tail, Terminal, Terminals
@@ -180,11 +181,3 @@ class Lines:
         elif not self.flooded:
             self.flooded = True
             self._messages.put_nowait(None)
-
-
-class Failed(Exception):
-    """The attempt is over before its program could begin."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.detail)
-        self.ending = ending

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from skep.agents import Ability, Ending, Host, Job
+from skep.agents.endings import late
 from skep.agents.loop import Start, Word
 from skep.agents.loop.carrier import Carrier
 from skep.agents.loop.declared import servers
@@ -78,7 +79,7 @@ class LlmRuntime:
             async with asyncio.timeout(job.task.timeout or None):
                 return await self._carry_out(job, host, start, shown)
         except TimeoutError:
-            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+            return late(job.task.timeout)
 
     async def close(self) -> None:
         """Ends the workers."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from skep.agents import Ability, Ending, Host, Job
 from skep.agents.client import Client
-from skep.agents.lines import Failed, Lines, Message
+from skep.agents.endings import bounded
+from skep.agents.lines import Lines, Message
 from skep.agents.outage import judged
-from skep.errors import Invalid
 from skep.terminals import Terminals
 
 
@@ -55,23 +54,16 @@ class OneWay:
 
     async def run(self, job: Job, host: Host) -> Ending:
         """See the port."""
-        try:
-            thread = self._client.thread(job)
-            argv = self._arguments(job, thread)
-            self._client.ready(job, argv[0])
-            told = (job.again if thread else job.prompt).encode(errors="replace")
-            with self._client.at_home(job) as env:
-                async with (
-                    asyncio.timeout(job.task.timeout or None),
-                    Lines(self._terminals, job, host, argv, env, input=told) as lines,
-                ):
-                    return await _heard(lines, self._reader(job, host))
-        except Failed as failed:
-            return failed.ending
-        except Invalid as error:
-            return Ending(ok=False, cause="error", detail=error.message)
-        except TimeoutError:
-            return Ending(ok=False, cause="timed-out", detail=f"it took more than {job.task.timeout:g} s")
+        return await bounded(job, self._run(job, host))
+
+    async def _run(self, job: Job, host: Host) -> Ending:
+        thread = self._client.thread(job)
+        argv = self._arguments(job, thread)
+        self._client.ready(job, argv[0])
+        told = (job.again if thread else job.prompt).encode(errors="replace")
+        with self._client.at_home(job) as env:
+            async with Lines(self._terminals, job, host, argv, env, input=told) as lines:
+                return await _heard(lines, self._reader(job, host))
 
     async def close(self) -> None:
         """Nothing is kept."""

@@ -6,6 +6,7 @@ import re
 
 from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
 from skep.agents.client import Client, about, inner, whole
+from skep.agents.endings import denied
 from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import OpenCodeOptions, read
@@ -81,8 +82,7 @@ class Reader:
     def ending(self) -> Ending | None:
         """How the turn went. A refusal ends it without a last word."""
         if self._denied and (self._ending is None or self._ending.ok):
-            names = ", ".join(dict.fromkeys(self._denied))
-            return Ending(ok=False, cause="denied", detail=f"it was not allowed to use {names}")
+            return denied(self._denied)
         return self._ending
 
     def _used(self, part: object) -> None:

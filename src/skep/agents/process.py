@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 from skep.agents import LOST, Ending, Host
+from skep.agents.endings import late
 from skep.errors import Invalid, SkepError
 from skep.terminals import Exit, Profile, Terminal, Terminals
 
@@ -35,7 +36,7 @@ async def carry_out(
             ended = await terminal.wait()
         return LOST if ended.lost else ended
     except TimeoutError:
-        return Ending(ok=False, cause="timed-out", detail=f"it took more than {timeout:g} s")
+        return late(timeout)
     finally:
         await end(terminal)
 

@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import (
@@ -34,6 +34,7 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 
 from skep.agents import Ending, Report, Said, Spent, Talks, Waits
+from skep.agents.endings import Failed, denied
 from skep.agents.loop import Request, Start
 from skep.agents.loop.files import Folder
 from skep.agents.loop.pipe import Pipe
@@ -48,14 +49,6 @@ PAUSE, DAYS = 60_000, 8 * 86_400_000
 DETAIL = 500
 _LIMITS = (ModelRateLimitError, ModelUnavailableError)
 _OUTAGES = (ModelServerError, ModelConnectionError, ModelRequestTimeout)
-
-
-class Over(Exception):
-    """The attempt is over, with this ending."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.detail)
-        self.ending = ending
 
 
 class Carried:
@@ -75,11 +68,7 @@ class Carried:
         self.report, self.request = tell, ask
         self.folder = Folder(start.folder)
         self.denied: list[str] = []
-        self.pipes = {
-            name: Pipe(lambda line, name=name: write(name, line))  # type: ignore[misc]  # the default binds each name
-            for name, server in start.servers.items()
-            if not server.url
-        }
+        self.pipes = {name: Pipe(partial(write, name)) for name, server in start.servers.items() if not server.url}
         self._waiting: list[str] = []
         self._hear: Callable[[str], Any] = self._waiting.append
         self._usd = 0.0
@@ -93,8 +82,8 @@ class Carried:
         try:
             async with AsyncExitStack() as stack:
                 return await self._go(stack)
-        except Over as over:
-            return over.ending
+        except Failed as failed:
+            return failed.ending
         except UsageLimitExceeded:
             return Ending(ok=False, cause="limit", detail=f"its turns are used up: {self.options.max_turns} of the model")
         except ModelContextWindowExceededError as error:
@@ -119,13 +108,14 @@ class Carried:
                 self.report(Said(f"(the MCP server {name} cannot be used: {error})"))
         await stack.enter_async_context(model)
         agent = _agent(self.options.tools)
+        settings = {"timeout": self.options.timeout, "max_retries": 0, **self.options.settings}
         running = await stack.enter_async_context(
             agent.iter(
                 self.start.prompt,
                 deps=self,
                 model=model,
                 message_history=history,
-                model_settings=ModelSettings(**{"timeout": self.options.timeout, "max_retries": 0, **self.options.settings}),  # type: ignore[typeddict-item]  # the user's own
+                model_settings=cast(ModelSettings, settings),
                 usage_limits=UsageLimits(request_limit=self.options.max_turns),
                 toolsets=[FunctionToolset(tools)] if tools else [],
             )
@@ -138,8 +128,7 @@ class Carried:
                 self._answered(node.model_response)
             thread.keep(running.all_messages())
         if self.denied:
-            names = ", ".join(dict.fromkeys(self.denied))
-            return Ending(ok=False, cause="denied", detail=f"it was not allowed to use {names}")
+            return denied(self.denied)
         return Ending(ok=True, result=running.result.output if running.result else "")
 
     def _answered(self, response: ModelResponse) -> None:
@@ -159,21 +148,21 @@ class Carried:
         )
 
     def spare(self) -> None:
-        """Raises Over if nothing is left to spend."""
+        """Raises Failed if nothing is left to spend."""
         if self.start.usd and self._usd >= self.start.usd:
             detail = f"its budget is used up: ${self._usd:.4f} of ${self.start.usd:.4f}"
-            raise Over(Ending(ok=False, cause="limit", detail=detail))
+            raise Failed(Ending(ok=False, cause="limit", detail=detail))
 
     async def put_off(self, error: AgentRunError, tries: int) -> None:
-        """Waits before the next try of a call. Raises Over if there is to be none."""
+        """Waits before the next try of a call. Raises Failed if there is to be none."""
         said = getattr(error, "retry_after", None)
         delay = said if said is not None else min(LONGEST, FIRST * 2**tries) * random.uniform(0.5, 1.0)
         now = int(time.time() * 1000)
         if tries >= self.options.retries or delay > LONGEST:
             if not isinstance(error, _LIMITS):
-                raise Over(Ending(ok=False, interrupted=True, cause="infrastructure", detail=_words(error)))
+                raise Failed(Ending(ok=False, interrupted=True, cause="infrastructure", detail=_words(error)))
             until = now + min(DAYS, int(said * 1000) if said else PAUSE)
-            raise Over(Ending(ok=False, interrupted=True, cause="limit", detail=_words(error), until=until))
+            raise Failed(Ending(ok=False, interrupted=True, cause="limit", detail=_words(error), until=until))
         self.report(Waits(_words(error), now + int(delay * 1000)))
         await asyncio.sleep(delay)
 

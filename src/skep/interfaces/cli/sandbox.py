@@ -45,7 +45,6 @@ def sandbox(
 
     folder, here = place.workspace(), Path.cwd()
     settings = config.load(folder)
-    limits = {"memory": (memory or 0) << 20, "processes": processes or 0, "cpu": cpu or 0.0}
     said = settled(
         settings.sandbox,
         Confinement(
@@ -53,7 +52,9 @@ def sandbox(
             read=tuple(map(os.path.abspath, read)),
             write=tuple(map(os.path.abspath, write)),
             credentials=credentials,
-            **{name: value for name, value in limits.items() if value},  # type: ignore[arg-type]  # one kind for all of them
+            memory=(memory or 0) << 20,
+            processes=processes or 0,
+            cpu=cpu or 0.0,
         ),
     )
     return byhand.run(program, here, folder / config.STATE, said, environment.base(settings.environment.allow))

@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from skep.core.model import AgentSpec, Foreach, Limits, Resources, Retries, Task, Vote
 from skep.core.terms import Notify
 from skep.core.topology import Shape
-from skep.workflow import json_schema, reference
+from skep.workflow import deciding, json_schema, reference
 from skep.workflow import schema as table
 from skep.workflow.kinds import Later
 from skep.workflow.problems import Problems
@@ -135,7 +135,7 @@ STRUCTS: list[tuple[type, Record, set[str]]] = [
     (Foreach, table.FOREACH, set()),
     (Resources, table.RESOURCES, set()),
     (Notify, table.NOTIFY, set()),
-    (Vote, table.VOTE, set()),
+    (Vote, deciding.VOTE, set()),
     (Shape, table.TOPOLOGY, set()),
 ]
 

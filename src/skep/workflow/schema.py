@@ -1,4 +1,3 @@
-# tidy: long because the table of every key of the file is one thing
 """The table of the workflow file: every key, what it takes, what it is for. Checker, JSON Schema and manual come from it."""
 
 from __future__ import annotations
@@ -6,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from skep.core.candidates import MAX_CANDIDATES
-from skep.core.consensus import THRESHOLDS
 from skep.core.model import PRIORITY_RANK
+from skep.workflow.deciding import VOTE
 from skep.workflow.kinds import (
     Anything,
     Choice,
@@ -23,39 +22,25 @@ from skep.workflow.kinds import (
     Text,
 )
 from skep.workflow.record import Field, Record, records
+from skep.workflow.words import (
+    ABILITY,
+    BAG,
+    CALLABLE,
+    COMMAND,
+    COMMANDS,
+    FILE,
+    GLOB,
+    HOST,
+    LABEL,
+    NAME,
+    NEED,
+    TASK_ID,
+    VARIABLE,
+    WORDS,
+)
 
 #: Tasks in one file.
 MAX_TASKS = 10_000
-
-_INSIDE = r"(?!/)(?!!)(?!(?:.*/)?\.\.(?:/|$))(?!(?:.*/)?\.?$)[^\n]+"
-TASK_ID = Text(
-    "a name of letters, digits, - and _, not t1, t2, ... (Skep gives those)", r"(?!t[0-9]+$)[A-Za-z0-9_][A-Za-z0-9_-]{0,99}"
-)
-NEED = Text("the id of a task", r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-NAME = Text("a name of letters, digits, - and _", r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
-LABEL = Text("a name of letters, digits and . _ - : /", r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,99}")
-ABILITY = Text("a capability such as code-review", r"[a-z][a-z0-9-]{0,62}")
-VARIABLE = Text("the name of an environment variable that does not begin with SKEP_", r"(?!SKEP_)[A-Za-z_][A-Za-z0-9_]{0,254}")
-FILE = Text("the relative path of a file that stays inside", _INSIDE, most=1000)
-GLOB = Text("a relative pattern of files that stays inside, such as tests/**", _INSIDE, most=1000)
-HOST = Text(
-    "a host such as api.example.com, *.example.com or localhost:11434",
-    r"(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?",
-    most=260,
-)
-CALLABLE = Text("a callable, module:function", r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*", most=500)
-WORDS = Text("text", most=10_000)
-COMMAND = Either(
-    "a command, or a list of arguments",
-    Text("a command"),
-    ListOf(Text("an argument", empty=True), least=1, distinct=False),
-)
-COMMANDS = Either(
-    "a command, or a list of commands, each text or a list of arguments",
-    Text("a command"),
-    ListOf(COMMAND, least=1, most=100, distinct=False),
-)
-BAG = MapOf(Text("text", most=200), Anything())
 
 RESOURCES = Record(
     "Resources",
@@ -253,30 +238,6 @@ NOTIFY = Record(
         ),
         "run": Field(COMMAND, "The command.", required=True),
         "after": Field(Duration(), "How long a needs-you must have waited for an answer.", "at once"),
-    },
-)
-
-VOTE = Record(
-    "Vote",
-    "How the best of several candidates is chosen. Voters see what each did, not who did it.",
-    {
-        "by": Field(NAME, "The agent of `agents` that votes; each of its `count` has one vote.", required=True),
-        "rule": Field(
-            Choice(tuple(THRESHOLDS)),
-            "Whether a share of all voters decides, all of them, or more than half of their weight; `delegated`, "
-            "`distributed` and `centralized` need a `topology` that decides so.",
-            "`quorum`",
-        ),
-        "threshold": Field(
-            Text("a fraction from 1/2 to 1, such as 2/3 or 0.75", r"1|0?\.[0-9]{1,9}|1\.0*|[0-9]{1,4}/[0-9]{1,4}"),
-            "The share of all voters, not of the votes that came, that wins.",
-            "2/3; 1 when unanimous; more than 1/2 when weighted",
-        ),
-        "weights": Field(
-            MapOf(NAME, Number(0, 1_000_000_000)), "Voter (`judge-2`) -> its weight, for `rule: weighted`.", "1 for each"
-        ),
-        "otherwise": Field(Choice(("ask", "fail")), "Without a decision: ask a person, or the task fails.", "`ask`"),
-        "timeout": Field(Duration(), "After this the votes are counted as they stand.", "when everybody has voted"),
     },
 )
 

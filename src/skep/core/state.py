@@ -218,7 +218,9 @@ class State(Struct, kw_only=True, dict=True):
             entry = self.entries.get(name)
             if entry is None or entry.state not in TERMINAL:
                 continue
-            if entry.task.parent not in self.entries and all(map(self._may_leave, leaving := self._with_items(entry))):
+            if entry.state == "done" and not (entry.dependents or entry.children or entry.task.parent or entry.attempt):
+                self._leave(entry)  # most tasks by far
+            elif entry.task.parent not in self.entries and all(map(self._may_leave, leaving := self._with_items(entry))):
                 for one in leaving:
                     self._leave(one)
             else:

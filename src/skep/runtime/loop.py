@@ -362,7 +362,7 @@ class Loop:
         self._snapshot_seq = state.seq
         # The last append of a snapshot is read again: it tells the time and the hash from which to go on.
         seq, seen = max(state.seq - 1, 0), acquired.hash
-        while appends := await self._log.read(self.name, after=seq, limit=2_000):
+        while appends := await self._log.read(self.name, after=seq, limit=200):
             with uncollected():
                 for append in appends:
                     events = codec.decode(append.blob)

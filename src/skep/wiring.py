@@ -28,6 +28,9 @@ from skep.terminals.native import Native
 from skep.terminals.pool import Pool
 from skep.workspace.git import GitWorkspace
 
+#: Terminals for notifications, beside those of attempts.
+ASIDE = 256
+
 
 async def stores(config: Config, state: Path, clock: SystemClock) -> tuple[Log, Blobs]:
     """The log and the blobs that the configuration names."""
@@ -55,7 +58,8 @@ async def assemble(folder: Path, config: Config) -> Parts:
     workspace = await GitWorkspace.open(folder, state)
     # Last of what may fail: nothing of the above has to be closed again.
     log, blobs = await stores(config, state, clock)
-    pool = Pool(Native(str(state)), config.terminals.pool)
+    native = Native(str(state))
+    pool = Pool(native, config.terminals.pool)
     wards = Wards(pool, await asyncio.to_thread(choose, state / "sandbox"), Egress(state / "sandbox"))
     told_once = (codex.runtime(wards), gemini.runtime(wards), opencode.runtime(wards))
     prices = Prices(config.prices)
@@ -69,6 +73,7 @@ async def assemble(folder: Path, config: Config) -> Parts:
         folder=folder,
         state=state,
         wards=wards,
+        aside=Pool(native, ASIDE),
         confining=config.sandbox,
         runtimes=runtimes,
         blobs=blobs,

@@ -34,6 +34,7 @@ from skep.runtime.environment import Told
 from skep.runtime.reports import shown
 from skep.security import Bounds
 from skep.store import Blobs
+from skep.terminals import Terminals
 from skep.terminals.transcript import Transcript
 from skep.workflow import MAX_BYTES, proposal
 from skep.workspace import Workspace
@@ -49,12 +50,13 @@ TAIL_LINES = 200
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """The parts that attempts use, shared by all of them."""
+    """The parts that attempts use, shared by all of them. `aside`: terminals that attempts cannot use up, for notifications."""
 
     workspace: Workspace
     folder: Path
     state: Path
     wards: Wards
+    aside: Terminals
     confining: SandboxConfig
     runtimes: Mapping[str, Runtime]
     blobs: Blobs

@@ -16,6 +16,7 @@ from skep.runtime.collect import collect_daily
 from skep.runtime.credits import Credits
 from skep.runtime.loop import Loop
 from skep.runtime.names import Names
+from skep.runtime.notify import Teller
 from skep.runtime.parts import Parts
 
 R = TypeVar("R")
@@ -38,7 +39,7 @@ class Live:
         self._parts = parts
         self._names = names
         self._loops: dict[str, Loop] = {}
-        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, tuple[Teller, asyncio.Task[None]]] = {}
         self._credits = Credits(parts.state, parts.clock)
         self._opening = asyncio.Lock()
         self._swept = False
@@ -87,12 +88,21 @@ class Live:
                 except BaseException:
                     await self._shut(session)
                     raise
-                if loop.state.plan.notify:
-                    self._watches[session] = asyncio.ensure_future(self._parts.performer.watch(loop, after))
+                self.watch(loop, after)
             return loop
 
+    def watch(self, loop: Loop, after: int) -> None:
+        """From event number `after` on, tells whom the session's plan wants to be told, if it does and nobody tells them yet."""
+        if loop.state.plan.notify and loop.has_hands and loop.name not in self._watches:
+            teller = self._parts.performer.teller(loop)
+            self._watches[loop.name] = teller, asyncio.ensure_future(teller.follow(after))
+
+    def untold(self, session: str) -> str:
+        """What went wrong with notifications of the session, here."""
+        return self._watches[session][0].trouble if session in self._watches else ""
+
     async def _shut(self, session: str) -> None:
-        watch = self._watches.pop(session, None)
+        _, watch = self._watches.pop(session, (None, None))
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

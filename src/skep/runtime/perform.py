@@ -202,10 +202,10 @@ class Performer:
         await end_marked(str(self.node.state))
         await asyncio.to_thread(shutil.rmtree, self.node.state / "attempts", True)
 
-    async def watch(self, session: Loop, after: int) -> None:
-        """Runs the session's notifications of what comes after event number `after`, until cancelled."""
+    def teller(self, session: Loop) -> Teller:
+        """Whoever runs the session's notifications."""
         env = {**self.node.allowed, **self.node.marks}
-        await Teller(session, self.node.wards.plain, env, str(self.node.folder)).follow(after)
+        return Teller(session, self.node.aside, env, str(self.node.folder), self._now)
 
     async def _verify(self, session: Loop, command: VerifyAttempt) -> None:
         """Runs a task's `verify` in a clean checkout of its commit, never where the agent worked."""

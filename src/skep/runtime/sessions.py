@@ -225,6 +225,7 @@ class Sessions:
         await self._base(loop, plan.tasks)
         given = inp.ChangePlan(at=self._now(), plan=plan, keep=keep, known=known_fates, by=asked.by)
         await loop.tell(given)
+        self.live.watch(loop, loop.head.seq)
         await loop.tell(inp.Resume(at=self._now(), by=asked.by))
         return await self.view(loop)
 
@@ -251,7 +252,7 @@ class Sessions:
         """An open session, shown."""
         name = await self.names.shown(loop.name)
         view: SessionView = await loop.ask(lambda state: session_view(state, name, tasks, loop.has_hands, self._confined(state)))
-        return view
+        return msgspec.structs.replace(view, untold=self.live.untold(loop.name))
 
     async def _stop(self, asked: rq.Stop) -> int:
         loop = await self.live.loop(await self.names.resolve(asked.session), hands=False)
@@ -260,7 +261,9 @@ class Sessions:
     async def _status(self, asked: rq.Status) -> SessionView:
         session = await self.names.resolve(asked.session)
         name, live = await self.names.shown(session), self.live.is_at_work(session)
-        return await self.live.look(session, lambda state: session_view(state, name, asked.tasks, live, self._confined(state)))
+        shown = partial(session_view, name=name, tasks=asked.tasks, live=live)
+        view = await self.live.look(session, lambda state: shown(state, expected=self._confined(state)))
+        return msgspec.structs.replace(view, untold=self.live.untold(session))
 
     async def _settle(self, asked: rq.Settle) -> SessionView:
         loop = await self.live.loop(await self.names.resolve(asked.session), hands=False)

@@ -93,6 +93,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A session as a person sees it. `counts` are by shown state; `idle` says why nothing goes on although tasks are open.
 
     `limit`: it is paused because a limit was reached. `live`: somebody carries it out.
+    `untold`: what went wrong with notifications since somebody carries it out.
     `worked`: ms at work before it was paused last; `resumed`: since when it is at work (ms), 0 while it is paused.
     """
 
@@ -105,6 +106,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     limit: bool = False
     live: bool = False
     idle: str = ""
+    untold: str = ""
     seq: int = 0
     opened: int = 0
     worked: int = 0

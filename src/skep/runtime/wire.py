@@ -33,6 +33,8 @@ MAX_GUESTS = 256
 MAX_REQUESTS = 1_024
 #: Events in one frame of a stream.
 MAX_ITEMS = 500
+#: Frames of a stream that wait at a client to be looked at. What comes on top is let go and asked for again, once there is room.
+MAX_BEHIND = 64
 #: How long closing waits for requests that must not be cut short, seconds.
 CLOSING = 15.0
 _NIL = b"\xc0"
@@ -106,8 +108,8 @@ class Guest:
         finally:
             for task in self._waiting.values():
                 task.cancel()
+            self._writer.close()  # before anything is waited for: the server may close meanwhile, which cancels this
             await asyncio.gather(*self._waiting.values(), return_exceptions=True)
-            self._writer.close()
             with contextlib.suppress(ConnectionError):
                 await self._writer.wait_closed()
 
@@ -269,6 +271,8 @@ class Client:
         self._writer = writer
         self._number = 0
         self._waiting: dict[int, asyncio.Queue[tuple[str, msgspec.Raw]]] = {}
+        #: Streams that were ended because nobody looked at them as fast as they came.
+        self._behind: set[int] = set()
         self._lost: SkepError | None = None
         self._task = asyncio.get_running_loop().create_task(self._listen(reader))
 
@@ -286,17 +290,26 @@ class Client:
                 number, kind, payload = _reply.decode(await _read(reader))
                 if number == 0:
                     lost = _error(kind, payload)
-                queue = self._waiting.get(number)
-                if queue is not None:
-                    queue.put_nowait((kind, payload))
+                self._hand(number, kind, payload)
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             pass
         finally:
             self._lost = lost
-            for queue in self._waiting.values():
-                queue.put_nowait(("lost", msgspec.Raw(_NIL)))
+            for number in list(self._waiting):
+                self._hand(number, "lost", msgspec.Raw(_NIL))
             # Nothing comes any more, whoever still holds this client: the socket goes now, not with the last reference to it.
             self._writer.close()
+
+    def _hand(self, number: int, kind: str, payload: msgspec.Raw) -> None:
+        """Hands a reply to whoever waits for it. A stream that is too far behind is ended, so that this side always listens."""
+        queue = self._waiting.get(number)
+        if queue is None:
+            return
+        try:
+            queue.put_nowait((kind, payload))
+        except asyncio.QueueFull:
+            self._behind.add(number)
+            self._forget(number, over=False)
 
     def _ask(self, request: rq.Request[Any]) -> tuple[int, asyncio.Queue[tuple[str, msgspec.Raw]]]:
         if isinstance(self._lost, Lost):
@@ -305,7 +318,7 @@ class Client:
             raise self._lost
         frame = _frame((self._number + 1, request))
         self._number += 1
-        queue: asyncio.Queue[tuple[str, msgspec.Raw]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[str, msgspec.Raw]] = asyncio.Queue(MAX_BEHIND)
         self._waiting[self._number] = queue
         self._writer.write(frame)
         return self._number, queue
@@ -337,21 +350,27 @@ class Client:
         return answer
 
     async def stream(self, request: rq.Follow) -> AsyncGenerator[tuple[int, Event], None]:
-        """The events of a session, until the stream is closed by either side."""
-        number, queue = self._ask(request)
-        over = False
-        try:
-            while (payload := await self._reply(queue, "item")) is not None:
-                for item in _items.decode(payload):
-                    yield item
-            over = True
-        finally:
-            self._forget(number, over)
+        """The events of a session, until the stream is closed by either side. Who is slow to look at them misses none."""
+        after, again = request.after, True
+        while again:
+            number, queue = self._ask(msgspec.structs.replace(request, after=after))
+            over = again = False
+            try:
+                while (payload := await self._reply(queue, "item")) is not None:
+                    for item in _items.decode(payload):
+                        after = item[0]
+                        yield item
+                    if again := number in self._behind and queue.empty():
+                        break
+                over = payload is None
+            finally:
+                self._behind.discard(number)
+                self._forget(number, over)
 
     def _forget(self, number: int, over: bool) -> None:
         """The request is over, or nobody waits for it any more: then the owner hears so."""
-        del self._waiting[number]
-        if not over and self._lost is None:
+        known = self._waiting.pop(number, None) is not None
+        if known and not over and self._lost is None:
             self._writer.write(_frame((number, None)))
 
     async def close(self) -> None:

@@ -60,6 +60,8 @@ async def _status(name: str, everything: bool, as_json: bool) -> None:
         lines += picture.task_lines(view, out.mark, now(), most, out.size[0])
         if view.idle:
             lines.append([("idle: ", "bold"), (one_line(view.idle), "")])
+        if view.untold:
+            lines.append([("notify: ", "yellow"), (one_line(view.untold), "")])
         out.lines(lines)
 
 

@@ -243,7 +243,7 @@ def _ended(s: State, e: ev.AttemptEnded) -> None:
         entry.talking = e.outcome == "failed" and retries_of(entry.task).start == "last"
     if e.outcome == "ok":
         entry.result, entry.exit_code, entry.outputs, entry.commit = e.result, e.exit_code, e.outputs, e.commit
-        entry.cause, entry.detail, entry.feedback = "", "", ""
+        entry.cause, entry.detail, entry.feedback = "", e.detail, ""
     else:
         entry.result, entry.outputs, entry.commit = None, None, ""
         entry.cause, entry.detail, entry.exit_code = e.cause, e.detail, e.exit_code

@@ -126,6 +126,7 @@ def succeeded(turn: Turn, entry: Entry, report: inp.Ended) -> None:
             "ok",
             then,
             report.gone,
+            detail=report.detail[-MAX_DETAIL:],
             result=entry.result if verified else report.result,
             exit_code=entry.exit_code if verified else report.exit_code,
             commit=commit,

@@ -417,11 +417,12 @@ class MergeStarted(Struct, frozen=True, array_like=True, gc=False, tag="merge.st
 
 
 class Merged(Struct, frozen=True, array_like=True, gc=False, tag="task.merged"):
-    """The session's branch holds `commit`; the task is done. What was stacked upon it and is not told of waits as before."""
+    """The session's branch holds `commit`; the task is done. `detail` is for people. What was stacked upon it waits as before."""
 
     at: int
     task: str
     commit: str
+    detail: str = ""
 
 
 class MergeFailed(Struct, frozen=True, array_like=True, gc=False, tag="merge.failed"):

@@ -34,7 +34,8 @@ def _over(s: State, task: str) -> Entry:
 def _merged(s: State, e: ev.Merged) -> None:
     entry = _over(s, e.task)
     s.tip = entry.merged = e.commit
-    entry.cause, entry.detail = "", ""
+    # What was said of its work stays; why an earlier merge of it failed does not.
+    entry.cause, entry.detail = "", e.detail or ("" if entry.cause else entry.detail)
     s.move(entry, "done", e.at)
 
 

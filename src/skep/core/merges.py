@@ -43,7 +43,7 @@ def ended(turn: Turn, report: inp.MergeEnded) -> None:
     if turn.state.intent != report.intent or not 0 < landed + bool(report.cause) <= len(stack):
         raise Conflict(f"no such merge of {', '.join(c.task for c in stack)} is under way; its report is refused")
     for candidate, commit in zip(stack, report.commits, strict=False):
-        turn.emit(ev.Merged(turn.at, candidate.task, commit))
+        turn.emit(ev.Merged(turn.at, candidate.task, commit, "" if report.cause else report.detail[-MAX_DETAIL:]))
     if report.cause:
         _refuse(turn, stack[landed].task, report)
 

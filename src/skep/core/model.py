@@ -164,6 +164,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         fingerprint: SHA-256 of the file's bytes, hex.
         workspace: the folder it names to work in, or empty.
         topology: who may talk to whom.
+        rehearsal: whether stand-ins take the place of the agents; then nothing of it is ever brought to the user's branch.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     fingerprint: str = ""
     workspace: str = ""
     topology: Shape = Shape()
+    rehearsal: bool = False
 
 
 class Output(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -80,9 +80,12 @@ def declare(turn: Turn, given: inp.DeclareAgents) -> None:
 
     Raises:
         Invalid: numbers that mean nothing, or an open task could never run any more.
+        Conflict: a rehearsal would get agents that are no stand-ins.
     """
     state = turn.state
     check_specs(given.specs)
+    if state.plan.rehearsal and any(spec.name != placement.INPROCESS for spec in given.specs):
+        raise Conflict(f"session {state.session} is a rehearsal: no other agent joins it", "Open a session of its own.")
     check_still_possible(state, state.entries.values(), state.specs | {spec.name: spec for spec in given.specs})
     turn.emit(ev.AgentsDeclared(turn.at, given.specs))
 
@@ -106,13 +109,16 @@ def change(turn: Turn, given: inp.ChangePlan) -> tuple[str, ...]:
     takes its place in the live state and counts its attempts on, while the log keeps what the old one was and did.
 
     Raises:
-        Conflict: the session is closed, or a task that is not kept is being merged, or has left for the archive.
+        Conflict: the session is closed, or a rehearsal while the plan is none; a task that is not kept is being merged, or
+            has left for the archive.
         Invalid: the plan can never work, or keeps a task but not what it needs.
         Exhausted: too many tasks.
     """
     state, plan = turn.state, given.plan
     if state.closed:
         raise Conflict(f"session {state.session} is closed", "Open a new session.")
+    if state.plan.rehearsal != plan.rehearsal:
+        raise Conflict(f"session {state.session} is a rehearsal, the file is not", "`skep run FILE --rehearse` begins another.")
     check_plan(plan)
     kept = _kept(state, given)
     leaving = [name for name, entry in reversed(state.entries.items()) if name not in kept and entry.state != "replaced"]

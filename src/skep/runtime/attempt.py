@@ -28,7 +28,7 @@ from skep.errors import Invalid, SkepError
 from skep.runtime import briefing, environment
 from skep.runtime.asking import Leave
 from skep.runtime.bounds import bounds
-from skep.runtime.checks import check, setups
+from skep.runtime.checks import check, excused, setups
 from skep.runtime.confined import Wards
 from skep.runtime.environment import Told
 from skep.runtime.reports import shown
@@ -313,7 +313,7 @@ class Work:
     async def _accept(
         self, ending: Ending, commit: str, outputs: dict[str, Output], env: Mapping[str, str], proposal: Proposal | None
     ) -> inp.Input:
-        command, task = self.command, self.command.task
+        command, task, remark = self.command, self.command.task, ""
         if task.verify is not None:
             if mode_of(task) != "none":
                 return inp.Worked(
@@ -328,8 +328,11 @@ class Work:
                     proposal=proposal,
                 )
             found = await check(self.node.wards, "verify", task.verify, self.cwd, env, command.nonce, self.output, task.timeout)
+            if isinstance(self.told, Told) and self.told.rehearsal and kind_of(task) == "prompt":
+                found = excused(found)
             if found.lost:
                 return self._ended(Ending(ok=False, cause="infrastructure", detail=found.detail))
+            remark = found.detail
             if not found.ok:
                 return self._ended(Ending(ok=False, cause="verify-failed", detail=found.detail), feedback=found.feedback)
         return inp.Ended(
@@ -338,6 +341,7 @@ class Work:
             n=command.n,
             nonce=command.nonce,
             outcome="ok",
+            detail=remark,
             result=ending.result,
             exit_code=ending.exit_code,
             commit=commit,

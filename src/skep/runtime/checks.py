@@ -25,13 +25,23 @@ CHECK_TIMEOUT = 3_600.0
 class Checked(Struct, frozen=True):
     """How a command ended. `feedback` = what it was, how it ended, its last lines; empty if it succeeded.
 
-    `lost`: it was not judged at all, because it could not start or what ran it was killed.
+    `lost`: it was not judged at all, because it could not start or what ran it was killed. `code`: how it ended, if it did.
     """
 
     ok: bool
     detail: str = ""
     feedback: str = ""
     lost: bool = False
+    code: int | None = None
+
+
+def excused(found: Checked) -> Checked:
+    """What a verification of a stand-in's work comes to in a rehearsal: that it fails is no wonder, but that it cannot be run
+    (the shell's 126 and 127, a timeout, a signal) is what one rehearses for.
+    """
+    if found.ok or found.lost or found.code in (None, 126, 127):
+        return found
+    return Checked(True, f"needs a real agent: {found.detail}")
 
 
 def argv(command: Command) -> tuple[str, ...]:
@@ -85,15 +95,15 @@ async def check(
     if ended.lost:
         return Checked(False, f"{what}: {LOST.detail}", lost=True)
     how = f"exit code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
-    return _failed(what, command, how, tail)
+    return _failed(what, command, how, tail, ended.code)
 
 
-def _failed(what: str, command: Command, how: str, tail: Tail) -> Checked:
+def _failed(what: str, command: Command, how: str, tail: Tail, code: int | None = None) -> Checked:
     lines = tail.lines()
     last = next((line for line in reversed(lines) if line.strip()), "")
     detail = f"{what} `{shown(command)[:200]}`: {how}" + (f": {last.strip()[:300]}" if last else "")
     words = "\n".join(lines)[-FEEDBACK_SIZE:]
-    return Checked(False, detail, f"{what} failed: {shown(command)[:COMMAND_SIZE]}\n{how}\n{words}")
+    return Checked(False, detail, f"{what} failed: {shown(command)[:COMMAND_SIZE]}\n{how}\n{words}", code=code)
 
 
 async def setups(

@@ -57,6 +57,7 @@ class Told(Struct, frozen=True, kw_only=True):
     tree: str = ""
     proposals: Proposals = Proposals()
     agents: dict[str, AgentSpec] = {}
+    rehearsal: bool = False
 
 
 def tell(state: State, entry: Entry) -> Told:
@@ -71,7 +72,8 @@ def tell(state: State, entry: Entry) -> Told:
             }
     prompt = render(task.prompt, lookup(state, entry)) if task.prompt is not None else ""
     told = Told(task=task, needs=needs, inputs=state.plan.inputs, objective=state.plan.objective, prompt=prompt)
-    return msgspec.structs.replace(told, proposals=state.plan.proposals, agents=dict(state.specs))
+    plan = state.plan
+    return msgspec.structs.replace(told, proposals=plan.proposals, agents=dict(state.specs), rehearsal=plan.rehearsal)
 
 
 def base(allow: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:

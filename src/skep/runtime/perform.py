@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from msgspec.structs import replace
+
 from skep.agents import Ending
 from skep.agents.inprocess import InProcess
 from skep.core import inputs as inp
@@ -24,7 +26,7 @@ from skep.runtime import ballots, conflicts, environment
 from skep.runtime.asking import Leave
 from skep.runtime.attempt import Node, Work, mode_of, place_of, short
 from skep.runtime.bounds import bounds, of_agent, settled
-from skep.runtime.checks import Checked, check, setups
+from skep.runtime.checks import Checked, check, excused, setups
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
@@ -222,6 +224,7 @@ class Performer:
             env,
             task.timeout,
             self._said(session, task.id),
+            stood_in=session.state.plan.rehearsal and kind_of(task) == "prompt",
         )
         session.report(
             inp.Ended(
@@ -248,17 +251,23 @@ class Performer:
     async def _merge(self, session: Loop, command: Merge) -> None:
         """Lands a stack, each of its verifications in a clean checkout of its own (see `runtime.stacks`)."""
 
-        said = settled(self.node.confining, session.state.plan.sandbox)
+        said, rehearsal = settled(self.node.confining, session.state.plan.sandbox), session.state.plan.rehearsal
+        remarks: dict[str, None] = {}
 
         async def verify(top: Candidate, commit: str) -> Refusal | None:
             if command.verify is None:
                 return None
             name = ("merge", top.task, top.attempt)
             nonce = short(session.name, *name).ljust(32, "0")
-            found, cause = await self._checked(session, name, commit, command.setup, command.verify, nonce, {}, 0.0, said)
+            found, cause = await self._checked(
+                session, name, commit, command.setup, command.verify, nonce, {}, 0.0, said, stood_in=rehearsal
+            )
+            if found.ok and found.detail:
+                remarks[found.detail] = None
             return None if found.ok else Refusal(cause, found.detail, found.feedback)
 
-        session.report(await land(self.node.workspace, session.name, command, verify))
+        report = await land(self.node.workspace, session.name, command, verify)
+        session.report(report if report.cause else replace(report, detail="; ".join(remarks)))
 
     async def _checked(
         self,
@@ -271,8 +280,14 @@ class Performer:
         env: dict[str, str],
         timeout: float,
         said: Confinement,
+        *,
+        stood_in: bool,
     ) -> tuple[Checked, Cause]:
-        """Runs a verification in a clean checkout of a commit, recorded beside the attempt's transcript."""
+        """Runs a verification in a clean checkout of a commit, recorded beside the attempt's transcript.
+
+        Args:
+            stood_in: whether it judges the work of stand-ins, in a rehearsal.
+        """
         node = self.node
         kind, task, n = name
         transcript = Transcript.create(node.transcripts, session.name, task, n, kind)
@@ -290,6 +305,7 @@ class Performer:
                 if not found.ok:
                     return found, "infrastructure"
                 found = await check(node.wards, "verify", verify, path, env, nonce, transcript.write, timeout)
+                found = excused(found) if stood_in else found
                 return found, "" if found.ok else "infrastructure" if found.lost else "verify-failed"
         except SkepError as error:
             return Checked(False, error.message, str(error)), "infrastructure"

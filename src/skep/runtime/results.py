@@ -123,6 +123,7 @@ class Results:
         from skep.security.signing import Signer
 
         parts, session = self._parts, await self._sessions.names.resolve(asked.session)
+        await self._refuse_rehearsal(session, "there is nothing to certify")
         head = await parts.log.verify(session)
         events = (await copies.events_until(parts.log, session, ""))[: head.seq]
         state = State()
@@ -142,8 +143,13 @@ class Results:
 
         return await self._copied(name, name, fill)
 
+    async def _refuse_rehearsal(self, session: str, why: str) -> None:
+        if await self._sessions.live.look(session, lambda state: state.plan.rehearsal):
+            raise Conflict(f"session {session} is a rehearsal: {why}", "`skep run FILE` without --rehearse does the work.")
+
     async def _land(self, asked: rq.Land) -> rq.Landing:
         session = await self._sessions.names.resolve(asked.session)
+        await self._refuse_rehearsal(session, "its work is not for your branch")
         tip, base, own = await self._sessions.live.look(session, lambda state: (state.tip, state.base, state.branch))
         if not base or tip == base:
             raise Conflict(f"session {session} has merged nothing", "`skep status` shows what its tasks did.")

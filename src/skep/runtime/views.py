@@ -95,6 +95,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     `limit`: it is paused because a limit was reached. `live`: somebody carries it out.
     `untold`: what went wrong with notifications since somebody carries it out.
     `worked`: ms at work before it was paused last; `resumed`: since when it is at work (ms), 0 while it is paused.
+    `rehearsal`: stand-ins take the place of the agents.
     """
 
     version: int = VERSION
@@ -116,6 +117,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     base: str = ""
     tip: str = ""
     landed: bool = False
+    rehearsal: bool = False
     confinement: str = ""
     agents: int = 0
     source: str = ""
@@ -398,6 +400,7 @@ def session_view(
         base=state.base,
         tip=state.tip,
         confinement=confinement_of(state, expected),
+        rehearsal=state.plan.rehearsal,
         landed=bool(state.tip) and state.landed == state.tip,
         agents=state.limit,
         source=state.plan.source,

@@ -6,6 +6,7 @@ from skep.workflow.parts import definitions, fingerprint, select
 from skep.workflow.planning import planning
 from skep.workflow.plans import load, parse, read_file
 from skep.workflow.proposal import written
+from skep.workflow.rehearsal import read_script, rehearsed
 from skep.workflow.schema import json_schema, reference
 from skep.workflow.yamltree import MAX_BYTES
 
@@ -20,7 +21,9 @@ __all__ = [
     "parse",
     "planning",
     "read_file",
+    "read_script",
     "reference",
+    "rehearsed",
     "select",
     "written",
 ]

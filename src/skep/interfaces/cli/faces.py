@@ -53,7 +53,8 @@ class Lines:
 
     def begin(self, view: SessionView) -> None:
         """The session's name, and how it is confined."""
-        self._out.line((view.name, "bold"), f"  {view.confinement}" + (f"  {view.objective}" if view.objective else ""))
+        said = ("  REHEARSAL: stand-ins in place of the agents, no model is called" if view.rehearsal else "", "yellow")
+        self._out.line((view.name, "bold"), said, f"  {view.confinement}" + (f"  {view.objective}" if view.objective else ""))
 
     def event(self, number: int, event: ev.Event) -> None:
         """Its line, if it has one."""

@@ -36,7 +36,8 @@ def header(view: SessionView, now: int, since: int = 0) -> Line:
         since: when the clock that is shown began, ms; 0 = the session's own, which stands still while it is paused.
     """
     total, done = sum(view.counts.values()), view.counts.get("done", 0)
-    parts: Line = [(one_line(view.name, 60), "bold"), (f"  {done:,}/{total:,} done", "")]
+    parts: Line = [(one_line(view.name, 60), "bold"), ("  REHEARSAL" if view.rehearsal else "", "yellow")]
+    parts.append((f"  {done:,}/{total:,} done", ""))
     for state in ("failed", "gave-up"):
         if number := view.counts.get(state, 0):
             parts.append((f", {number:,} {state}", "red"))
@@ -174,4 +175,4 @@ def reason(cause: str, detail: str) -> str:
     """A cause and its detail on one line; a cause that the detail says anyway is left out."""
     if not detail:
         return cause or "no reason was given"
-    return one_line(detail if cause in SAID else f"{cause}: {detail}", 400)
+    return one_line(detail if not cause or cause in SAID else f"{cause}: {detail}", 400)

@@ -27,7 +27,18 @@ def report(view: SessionView, mark: Callable[[str], str], now: int, since: int =
         lines.append([("not done: ", "bold"), (", ".join(f"{number:,} {cause}" for cause, number in causes), "")])
     if view.idle and view.state == "active":
         lines.append([("idle: ", "bold"), (one_line(view.idle), "")])
+    if view.rehearsal:
+        lines += _rehearsal(view)
     return [*lines, *_next(view)]
+
+
+def _rehearsal(view: SessionView) -> list[Line]:
+    """What a rehearsal has shown, and what it has not."""
+    left = [task for task in view.tasks if task.state == "done" and task.detail]
+    said = "no model was called; nothing of this is for your branch"
+    if left:
+        said += f"; {count(len(left), 'check')} failed on the work of stand-ins: see that only a real agent is missing there"
+    return [[("rehearsal: ", "bold"), (said, "")]]
 
 
 def _table(view: SessionView, mark: Callable[[str], str], now: int) -> list[Line]:
@@ -60,7 +71,8 @@ def _table(view: SessionView, mark: Callable[[str], str], now: int) -> list[Line
 
 def _outcome(task: TaskView) -> str:
     if task.state == "done":
-        return f"merged {short(task.merged)}" if task.merged else f"commit {short(task.commit)}" if task.commit else "done"
+        how = f"merged {short(task.merged)}" if task.merged else f"commit {short(task.commit)}" if task.commit else "done"
+        return f"{how}: {one_line(task.detail)}" if task.detail else how
     if task.asks:
         return f"NEEDS YOU: {one_line(task.asks[0].about)}"
     if task.state == "needs-you":
@@ -86,7 +98,7 @@ def _next(view: SessionView) -> list[Line]:
         steps += [(f"skep logs {quote(task.id)}", "see what it printed"), (f"skep retry {quote(task.id)}", "try it again")]
     if view.tip != view.base:
         steps.append((f"skep diff -s {name}", "see what was done"))
-        if not view.landed:
+        if not view.landed and not view.rehearsal:
             steps.append((f"skep merge {name}", "bring it to your branch"))
     steps = [(one_line(line), about) for line, about in steps]
     wide = max((len(line) for line, _ in steps), default=0)

@@ -64,20 +64,18 @@ def way_options(function: Any) -> Any:
     ("skep run feature.yaml", "carry it out, watch it live"),
     ("skep run f.yaml --input issue=412", "give a declared input"),
     ("skep run f.yaml --dry-run", "show graph and assignments, start nothing"),
+    ("skep run f.yaml --rehearse", "with stand-ins for the agents, at no cost"),
     ("skep run f.yaml --select 'build+'", "build and all that depends on it"),
     ('skep run "add paging to the list"', "plan it, show the plan, ask, carry it out"),
     ("skep run f.yaml --ci --report junit=r.xml", "in a pipeline"),
 )
 @click.argument("file")
 @click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="A value for an input; may be repeated.")
-@click.option(
-    "--select",
-    default="",
-    metavar="TASKS",
-    help="Only these tasks; 'a+' adds what depends on a, '+a' what a needs; join by commas.",
-)
+@click.option("--select", default="", metavar="TASKS", help="Only these; 'a+' adds what depends on a, '+a' what a needs; a,b.")
 @click.option("--dry-run", is_flag=True, help="Show the graph, who would do what and why; start nothing.")
 @click.option("--show-prompts", is_flag=True, help="Show what the agents would be told; start nothing.")
+@click.option("--rehearse", is_flag=True, help="Carry it out with stand-ins for the agents: no model, no cost, no merge for you.")
+@click.option("--script", default="", metavar="F", help="With --rehearse: what the stand-ins do, a YAML mapping TASK: COMMAND.")
 @click.option("--new", is_flag=True, help="Start anew even if a session of this file is unfinished.")
 @click.option("--agents", type=click.IntRange(1, 10_000), metavar="N", help="Attempts at once.")
 @click.option("--planner", default="", metavar="RUNTIME", help="Who plans an objective, in place of [planner] in skep.toml.")
@@ -90,6 +88,8 @@ def run(
     select: str,
     dry_run: bool,
     show_prompts: bool,
+    rehearse: bool,
+    script: str,
     new: bool,
     agents: int | None,
     planner: str,
@@ -106,26 +106,40 @@ def run(
     """
     path = Path(file)
     if any(c.isspace() for c in file) and not os.path.exists(path):
-        if inputs or select or dry_run or show_prompts:
-            raise click.UsageError("--input, --select, --dry-run, --show-prompts are for files; --plan-only F makes one.")
+        if inputs or select or dry_run or show_prompts or rehearse:
+            raise click.UsageError("--input, --select, --dry-run, --show-prompts, --rehearse: for files; --plan-only F makes one")
         return _objective(file, agents or 0, {"planner": planner, "plan-only": plan_only}, yes, detach, Way(**way))
     if planner or plan_only or yes:
         raise click.UsageError("--planner, --plan-only and --yes are for objectives; this is a file.")
     from skep.app import read_plan
 
     plan = read_plan(path, dict(pair(text) for text in inputs), select=select, agents=agents or 0)
+    plan = _with_stand_ins(plan, rehearse, script)
     folder = Path(plan.workspace) if plan.workspace else place.workspace()
     if show_prompts or dry_run:
-        from skep.interfaces.cli import dryrun
-
-        look = dryrun.show_prompts if show_prompts else dryrun.show
-        look(plan, folder, Out(), bool(way["as_json"]))
-        return 0
+        return _look(plan, folder, show_prompts, bool(way["as_json"]))
     if detach:
-        given = [str(path.resolve()), *(f"--input={text}" for text in inputs), *([f"--select={select}"] if select else [])]
-        given += ["--new"] * new + ([f"--agents={agents}"] if agents else [])
+        named = {"select": select, "agents": agents, "script": script and Path(script).resolve()}
+        given = [str(path.resolve()), *(f"--input={text}" for text in inputs), *["--new"] * new, *["--rehearse"] * rehearse]
+        given += [f"--{option}={value}" for option, value in named.items() if value]
         return _detach("run", given, folder, Way(**way))
     return place.go(_run(plan, folder, new, Way(**way)))
+
+
+def _look(plan: Plan, folder: Path, prompts: bool, as_json: bool) -> int:
+    from skep.interfaces.cli import dryrun
+
+    (dryrun.show_prompts if prompts else dryrun.show)(plan, folder, Out(), as_json)
+    return 0
+
+
+def _with_stand_ins(plan: Plan, rehearse: bool, script: str) -> Plan:
+    """The plan, with stand-ins in place of its agents if it is to be rehearsed."""
+    from skep.workflow import read_script, rehearsed
+
+    if script and not rehearse:
+        raise click.UsageError("--script says what stand-ins do; it goes with --rehearse.")
+    return rehearsed(plan, read_script(Path(script)) if script else None) if rehearse else plan
 
 
 def _objective(objective: str, agents: int, named: dict[str, str], yes: bool, detach: bool, way: Way) -> int:

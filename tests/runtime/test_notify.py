@@ -17,6 +17,7 @@ from skep.core.rules import Asking
 from skep.core.state import State
 from skep.core.terms import Notify
 from skep.runtime import notify, wire
+from skep.runtime.deputies import Deputies
 from skep.terminals import Exit, Profile
 from tests.runtime.gates import Gate
 from tests.simulation.virtual import VirtualLoop
@@ -117,7 +118,7 @@ def told(story: Story, shelf: Shelf, work: Callable[[notify.Teller], Coroutine[A
     made: list[notify.Teller] = []
 
     async def run() -> None:
-        teller = notify.Teller(story, shelf, {}, "/", milliseconds)  # type: ignore[arg-type]  # only what a teller asks of a session
+        teller = notify.Teller(story, shelf, {}, "/", milliseconds, Deputies())  # type: ignore[arg-type]  # only what a teller asks of a session
         made.append(teller)
         following = asyncio.ensure_future(teller.follow(0))
         await work(teller)

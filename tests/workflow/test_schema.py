@@ -134,7 +134,7 @@ STRUCTS: list[tuple[type, Record, set[str]]] = [
     (Retries, table.RETRIES, set()),
     (Foreach, table.FOREACH, set()),
     (Resources, table.RESOURCES, set()),
-    (Notify, table.NOTIFY, set()),
+    (Notify, table.NOTIFY, {"seals"}),  # made when a session is opened
     (Vote, deciding.VOTE, set()),
     (Shape, table.TOPOLOGY, set()),
 ]

@@ -10,12 +10,21 @@ from msgspec import Struct
 Command = str | tuple[str, ...]
 
 
+#: A file that a command names, absolute, and the SHA-256 of its bytes.
+Seal = tuple[str, str]
+
+
 class Notify(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Run a command, with JSON on its standard input, when something happens (`failed`, `needs-you`, `done`)."""
+    """Run a command, with JSON on its standard input, when something happens (`failed`, `needs-you`, `done`).
+
+    `answers`: it may answer what is asked, as long as its files are as they were when the session was opened (`seals`).
+    """
 
     on: tuple[str, ...]
     run: Command
     after: float = 0.0
+    answers: bool = False
+    seals: tuple[Seal, ...] = ()
 
 
 class Placement(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -16,10 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from skep.core import events as ev
+from skep.core.approvals import ANSWER_WITHIN
 from skep.core.model import Entry
 from skep.core.terms import Notify
 from skep.errors import SkepError
 from skep.runtime.checks import argv, shown
+from skep.runtime.deputies import Deputies, Deputy, unchanged
 from skep.runtime.loop import Loop
 from skep.runtime.views import AskView, asks_of, state_of
 from skep.terminals import Profile, Terminals
@@ -27,6 +29,8 @@ from skep.terminals import Profile, Terminals
 #: A notification's command may take this long, seconds; so many of one entry of `notify` run at once.
 TIMEOUT = 60.0
 PARALLEL = 4
+#: So many run at once that may answer: each may wait for its person, as long as the question does.
+ANSWERING = 32
 #: Notices of one entry that wait in line or for their time, each; what comes on top is dropped and counted.
 MAX_WAITING = 1_000
 
@@ -71,11 +75,20 @@ class Teller:
         env: their whole environment.
         cwd: where they run.
         now: wall-clock ms.
+        deputies: takes the commands that may answer.
     """
 
-    def __init__(self, session: Loop, terminals: Terminals, env: Mapping[str, str], cwd: str, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        session: Loop,
+        terminals: Terminals,
+        env: Mapping[str, str],
+        cwd: str,
+        now: Callable[[], int],
+        deputies: Deputies,
+    ) -> None:
         self.session, self.terminals = session, terminals
-        self.env, self.cwd, self.now = env, cwd, now
+        self.env, self.cwd, self.now, self.deputies = env, cwd, now, deputies
         #: Notices that were not told or went wrong, and the last reason.
         self.dropped = self.failed = 0
         self.why = ""
@@ -116,6 +129,7 @@ class Lane:
     def __init__(self, teller: Teller, entry: Notify) -> None:
         self.entry = entry
         self._teller = teller
+        self._most = ANSWERING if entry.answers else PARALLEL
         self._running: set[asyncio.Task[None]] = set()
         self._line: dict[tuple[Kind, str], None] = {}
         #: When to tell (ms), of what, which was so since (ms).
@@ -150,7 +164,7 @@ class Lane:
         self._set()
 
     def _now(self, kind: Kind, task: str) -> None:
-        if len(self._running) < PARALLEL:
+        if len(self._running) < self._most:
             telling = asyncio.get_running_loop().create_task(self._run(kind, task))
             self._running.add(telling)
             telling.add_done_callback(self._next)
@@ -163,7 +177,7 @@ class Lane:
         self._running.discard(done)
         if done.cancelled():
             return
-        while self._line and len(self._running) < PARALLEL:
+        while self._line and len(self._running) < self._most:
             kind, task = next(iter(self._line))
             del self._line[kind, task]
             if kind != "needs-you" or waits_since(self._teller.session.state.entries.get(task)):
@@ -197,24 +211,31 @@ class Lane:
         return msgspec.structs.replace(told, asks=asks_of(found), **said)
 
     async def _command(self, told: Told) -> str:
-        """Runs the command to its end; says what went wrong."""
+        """Runs the command to its end; says what went wrong. Raises Denied, and starts nothing, if its seals are broken."""
+        entry, teller = self.entry, self._teller
+        identity = await asyncio.to_thread(unchanged, entry.seals) if entry.answers else ()
         profile = Profile(
             name="notify",
-            argv=argv(self.entry.run),
-            cwd=self._teller.cwd,
-            env=dict(self._teller.env),
+            argv=argv(entry.run),
+            cwd=teller.cwd,
+            env=dict(teller.env),
             nonce=secrets.token_hex(16),
             stdin=msgspec.json.encode(told),
             tty=False,
         )
-        terminal = await self._teller.terminals.create(profile, lambda data: None)
+        terminal = await teller.terminals.create(profile, lambda data: None)
+        if entry.answers:
+            deputy = Deputy(teller.session.name, profile.nonce, entry.seals, identity)
+            teller.deputies.appoint(terminal.pid, terminal.born, deputy)
         terminal.release()
+        most = max(TIMEOUT, teller.session.state.plan.limits.answer_within or ANSWER_WITHIN) if entry.answers else TIMEOUT
         try:
-            ended = await asyncio.wait_for(terminal.wait(), TIMEOUT)
+            ended = await asyncio.wait_for(terminal.wait(), most)
         except TimeoutError:
-            return f"ended, as it took more than {TIMEOUT:g} s"
+            return f"ended, as it took more than {most:g} s"
         finally:
             await asyncio.shield(terminal.end())
+            teller.deputies.dismiss(terminal.pid, terminal.born)
         return "" if ended.code == 0 else f"exit code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
 
 

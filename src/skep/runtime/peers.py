@@ -7,23 +7,10 @@ import socket
 import struct
 import sys
 
-from skep.runtime import requests as rq
-from skep.terminals import keeper
+from msgspec import Struct
 
-#: What a process inside an attempt may ask for.
-LOOKS = (
-    rq.Who,
-    rq.ListSessions,
-    rq.Status,
-    rq.GetTask,
-    rq.Await,
-    rq.Settle,
-    rq.Explain,
-    rq.Costs,
-    rq.Ready,
-    rq.Follow,
-    rq.Diff,
-)
+from skep.runtime.deputies import Deputies, Deputy
+from skep.terminals import keeper
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -34,8 +21,16 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return int(pid), int(uid)
 
 
-def inside(pid: int, home: str) -> bool:
-    """Whether a process runs inside an attempt: it, or one that it descends from, carries the mark of this state folder.
+class Standing(Struct, frozen=True):
+    """Where a process stands: `inside` an attempt, or under a command of the person's own that may answer (`deputy`)."""
+
+    inside: bool
+    deputy: Deputy | None = None
+
+
+def standing(pid: int, home: str, deputies: Deputies) -> Standing:
+    """Where a process stands. Inside is it, or one that it descends from, which carries the mark of this state folder, unless the
+    first that Skep itself started is a deputy, and nothing below that carries the mark of another attempt or state folder.
 
     What cannot be looked at (it is gone, or hides itself, or lives in a world of processes of its own) counts as inside. An
     attempt's processes that lose their parents become children of the keeper, which carries the mark as well.
@@ -44,16 +39,23 @@ def inside(pid: int, home: str) -> bool:
         home: the state folder, as the mark has it.
     """
     if sys.platform != "linux":
-        return False
+        return Standing(False)
     if pid <= 0 or not keeper.environ(pid):
-        return True
+        return Standing(True)
     mark, seen = b"SKEP_HOME=" + os.fsencode(home), set[int]()
+    met: set[bytes] = set()
+    inside = hidden = False
     while pid > 0 and pid not in seen:
         seen.add(pid)
-        if mark in keeper.environ(pid):
-            return True
-        fields = keeper.stat(pid)
+        environ, fields = keeper.environ(pid), keeper.stat(pid)
+        inside = inside or mark in environ
         if not fields:
-            return True
+            return Standing(True)
+        met |= {one for one in environ if one.startswith((b"SKEP_HOME=", keeper.MARK))}
+        hidden = hidden or not environ
+        deputy = deputies.at(pid, int(fields[19]))
+        if deputy is not None:
+            proper = not hidden and met <= {mark, keeper.MARK + deputy.nonce.encode()}
+            return Standing(not proper, deputy if proper else None)
         pid = int(fields[1])
-    return False
+    return Standing(inside)

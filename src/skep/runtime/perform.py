@@ -27,6 +27,7 @@ from skep.runtime.asking import Leave
 from skep.runtime.attempt import Node, Work, mode_of, place_of, short
 from skep.runtime.bounds import bounds, of_agent, settled
 from skep.runtime.checks import Checked, check, excused, setups
+from skep.runtime.deputies import Deputies
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
@@ -51,6 +52,8 @@ class Performer:
         self.node = node
         self._inprocess = inprocess
         self._now = now
+        #: Commands under way that may answer for the person.
+        self.deputies = Deputies()
         self._in_hand: dict[Key, asyncio.Task[None]] = {}
         self._works: dict[Key, Work] = {}
         self._calls: set[Key] = set()
@@ -207,7 +210,7 @@ class Performer:
     def teller(self, session: Loop) -> Teller:
         """Whoever runs the session's notifications."""
         env = {**self.node.allowed, **self.node.marks}
-        return Teller(session, self.node.aside, env, str(self.node.folder), self._now)
+        return Teller(session, self.node.aside, env, str(self.node.folder), self._now, self.deputies)
 
     async def _verify(self, session: Loop, command: VerifyAttempt) -> None:
         """Runs a task's `verify` in a clean checkout of its commit, never where the agent worked."""

@@ -21,6 +21,7 @@ from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
 from skep.runtime import node, plans, revise
 from skep.runtime import requests as rq
 from skep.runtime.bounds import at_work
+from skep.runtime.deputies import sealed
 from skep.runtime.live import Live
 from skep.runtime.loop import Loop, resting
 from skep.runtime.names import Known, Names, check_name
@@ -66,6 +67,7 @@ class Sessions:
         self._parts = parts
         self.names = Names(parts.log)
         self.live = Live(parts, self.names)
+        self.deputies = parts.performer.deputies
         self._making = asyncio.Lock()
         self._since = parts.clock.now()
         self.guests: Callable[[], int] = lambda: 0
@@ -139,7 +141,7 @@ class Sessions:
         )
 
     async def _create(self, asked: rq.Create) -> SessionView:
-        plan = plans.complete(asked.plan, self._parts.config)
+        plan = await self._complete(asked.plan)
         self._check_confinement(plan, plan.agents, plan.tasks)
         async with self._making:
             if not asked.new and plan.source:
@@ -148,6 +150,11 @@ class Sessions:
         notes = plans.scaled(plan, self._parts.config, node.capacity(self._parts.state))
         notes += plans.mute(plan, self._parts.performer.node.runtimes)
         return msgspec.structs.replace(view, notes=notes)
+
+    async def _complete(self, plan: Plan) -> Plan:
+        """The plan of somebody who has it carried out: that is their word also for the commands that may answer for them."""
+        parts, whole = self._parts, plans.complete(plan, self._parts.config)
+        return await asyncio.to_thread(sealed, whole, str(parts.folder), parts.performer.node.allowed.get("PATH", os.defpath))
 
     async def _refuse_unfinished(self, source: str) -> None:
         for known in await self.names.all():
@@ -213,7 +220,7 @@ class Sessions:
         return await self.view(loop)
 
     async def _revise(self, asked: rq.Revise) -> SessionView:
-        plan, name = plans.complete(asked.plan, self._parts.config), asked.session
+        plan, name = await self._complete(asked.plan), asked.session
         if not name:
             of_file = [known.session for known in await self.names.all() if known.source == plan.source]
             if not of_file:

@@ -22,7 +22,8 @@ import msgspec
 from skep.core.events import Event
 from skep.errors import FAMILY, Bug, Denied, Exhausted, Invalid, SkepError, Unavailable
 from skep.runtime import requests as rq
-from skep.runtime.peers import LOOKS, inside, peer
+from skep.runtime.deputies import LOOKS, Deputy, admit
+from skep.runtime.peers import peer, standing
 from skep.runtime.sessions import Sessions
 
 R = TypeVar("R")
@@ -83,13 +84,19 @@ class Guest:
 
     Args:
         inside: whether the client runs inside an attempt.
+        deputy: the command of the person's own that the client is part of, and that may answer.
     """
 
     def __init__(
-        self, sessions: Sessions, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inside: bool = False
+        self,
+        sessions: Sessions,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        inside: bool = False,
+        deputy: Deputy | None = None,
     ) -> None:
         self._sessions = sessions
-        self._inside = inside
+        self._inside, self._deputy = inside, deputy
         self._reader = reader
         self._writer = writer
         self._sending = asyncio.Lock()
@@ -150,6 +157,8 @@ class Guest:
             try:
                 if isinstance(request, SkepError):
                     raise request
+                if self._deputy is not None:
+                    request = await admit(self._deputy, request, self._sessions.names.resolve)
                 if isinstance(request, rq.Follow):
                     await self._stream(number, request)
                     await self._send(number, "end", None)
@@ -241,7 +250,8 @@ class Server:
             writer.write(_frame((0, "error", _spell(full))))
             writer.close()
             return
-        guest = Guest(self._sessions, reader, writer, inside(pid, self._home))
+        stands = standing(pid, self._home, self._sessions.deputies)
+        guest = Guest(self._sessions, reader, writer, stands.inside, stands.deputy)
         task = asyncio.get_running_loop().create_task(guest.serve())
         self._guests[task] = guest
         task.add_done_callback(lambda done: self._guests.pop(done, None))

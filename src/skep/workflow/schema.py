@@ -238,6 +238,7 @@ NOTIFY = Record(
         ),
         "run": Field(COMMAND, "The command.", required=True),
         "after": Field(Duration(), "How long a needs-you must have waited for an answer.", "at once"),
+        "answers": Field(Flag(), "Whether it may answer what is asked, while its files stay as they are.", "`false`"),
     },
 )
 

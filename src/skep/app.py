@@ -375,9 +375,15 @@ class Session:
         """One task as it stands, finished long ago or not."""
         return await self.hive.call(rq.GetTask(session=self.name, task=task))
 
-    async def tell(self, agent: str, text: str, ttl: float = 0.0) -> Handed:
-        """Sends a message to an agent, such as `coder-1`; undelivered after `ttl` seconds it is dropped (0 = never)."""
-        return await self.hive.call(rq.Message(session=self.name, agent=agent, text=text, ttl=ttl, key=secrets.token_hex(8)))
+    async def tell(self, agent: str, text: str, ttl: float = 0.0, answers: str = "") -> Handed:
+        """Sends a message to an agent, such as `coder-1`; undelivered after `ttl` seconds it is dropped (0 = never).
+
+        Args:
+            answers: the id of the question that it answers, as the inbox has it.
+        """
+        key = secrets.token_hex(8)
+        said = rq.Message(session=self.name, agent=agent, text=text, ttl=ttl, key=key, answers=answers)
+        return await self.hive.call(said)
 
     async def messages(self, agent: str = "") -> MailView:
         """The messages that wait, for one agent or for all."""

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agents import LOST, Ask, Ending, Job, Report, Runtime, Verdict
+from skep.agents.door import Request
 from skep.core.model import Task
 from skep.terminals import Terminals
 from skep.terminals.native import Native
@@ -27,6 +28,8 @@ class Record(Screen):
         self.pids: list[int] = []
         self.reports: list[Report] = []
         self.asked: list[Ask] = []
+        self.served: list[Request] = []
+        self.answer: Any = None
         self.verdict = Verdict(True)
         self.hear: Callable[[str], None] | None = None
         self.arrived = asyncio.Event()
@@ -48,6 +51,10 @@ class Record(Screen):
     async def ask(self, ask: Ask) -> Verdict:
         self.asked.append(ask)
         return self.verdict
+
+    async def serve(self, request: Request) -> Any:
+        self.served.append(request)
+        return self.answer
 
     def listen(self, hear: Callable[[str], None] | None) -> None:
         self.hear = hear

@@ -26,7 +26,7 @@ async def test_a_message_comes_with_the_next_prompt_and_only_once(repo: Reposito
         assert [one.payload for one in (await session.messages()).waiting] == ["use v2"]
         for _ in range(2):
             assert (await (await session.submit(skep.Task(prompt="Do it."))).result()).ok
-        assert keep.read_text().count(f"Message {handed.id} from you, note:\nuse v2") == 1
+        assert keep.read_text().count(f"Message {handed.id} from a person, note:\nuse v2") == 1
         view = await session.messages()
         assert (view.waiting, view.sent, view.delivered) == ((), 1, 1)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from skep.agents.door import Request
 from skep.agents.options import wrong_options as wrong_options
 from skep.core.model import Cause, Task
 
@@ -165,6 +166,9 @@ class Host(Protocol):
 
     async def ask(self, ask: Ask) -> Verdict:
         """Whether the agent may do this: by the rules, or by a person, which may take long. Never raises for a no."""
+
+    async def serve(self, request: Request) -> Any:
+        """Does for the agent what needs no leave: messages, questions, proposals. Raises SkepError, with the reason."""
 
     def listen(self, hear: Callable[[str], None] | None) -> None:
         """From now on messages for the agent go to `hear`; None: it takes no more."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core.model import Attempt, Entry
+from skep.core.model import Entry
 from skep.core.rules import Asking, judge, waiting
 from skep.core.turn import Turn
 from skep.errors import Conflict, Exhausted, Invalid, NotFound
@@ -44,7 +44,7 @@ def ask(turn: Turn, given: inp.Ask) -> Answered:
         Exhausted: it asks too much.
     """
     state = turn.state
-    entry, attempt = _at_work(turn, given.task, given.n, given.nonce)
+    entry, attempt = turn.at_work(given.task, given.n, given.nonce)
     for known in (attempt.asks or {}).values():
         if known.key == given.key:
             if known.digest != given.digest:
@@ -126,7 +126,7 @@ def permit(turn: Turn, given: inp.Permit) -> None:
 
 def use(turn: Turn, given: inp.Use) -> None:
     """The attempt is about to do it. Raises Conflict unless this very action was allowed, and not used yet."""
-    _, attempt = _at_work(turn, given.task, given.n, given.nonce)
+    _, attempt = turn.at_work(given.task, given.n, given.nonce)
     asking = (attempt.asks or {}).get(given.number)
     if asking is None or asking.said != "yes" or asking.digest != given.digest:
         raise Conflict(f"'{given.task}/{given.number}' was not allowed, or is used up")
@@ -139,13 +139,6 @@ def expire(turn: Turn, entry: Entry) -> None:
     for asking in waiting(attempt.asks) if attempt is not None else ():
         if attempt is not None and asking.until <= turn.at:
             turn.emit(ev.ApprovalAnswered(turn.at, entry.task.id, attempt.n, asking.number, False, "nobody answered in time"))
-
-
-def _at_work(turn: Turn, task: str, n: int, nonce: str) -> tuple[Entry, Attempt]:
-    entry, attempt = turn.fenced(task, n, nonce)
-    if entry.state != "running" or attempt.stage not in ("starting", "working"):
-        raise Conflict(f"attempt {n} of task '{task}' is over")
-    return entry, attempt
 
 
 def _open(turn: Turn) -> Iterator[tuple[str, int, Asking]]:

@@ -202,6 +202,7 @@ _HANDLERS: dict[type, Callable[[Turn, Any], Any]] = {
     inp.Retry: people.retry,
     inp.Say: people.answer,
     inp.Send: messages.send,
+    inp.Escalate: messages.escalate,
     inp.Delivered: messages.delivered,
     inp.Permit: approvals.permit,
     inp.Pause: _pause,

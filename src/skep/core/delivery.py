@@ -6,10 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from skep.core import events as ev
+from skep.core.envelope import QUESTION, Mail, Message, Question
 from skep.core.state import State
+from skep.core.topology import PERSON
 
 #: Ids of messages that are remembered; the oldest is forgotten first.
 KEEP_IDS = 20_000
+#: Stands in the id of a question that went up, between the first id and how often.
+UP = "^"
+
+
+def answers(mail: Mail, message: Message) -> str:
+    """The first id of the question that a message answers: the one who was asked last may, and a person always. Else empty."""
+    root = message.metadata.correlation.partition(UP)[0]
+    found = mail.questions.get(root)
+    if found is None or found.source != message.target or message.type == QUESTION:
+        return ""
+    return root if message.source in (found.target, PERSON) else ""
 
 
 def _sent(s: State, e: ev.MessageSent) -> None:
@@ -20,6 +33,11 @@ def _sent(s: State, e: ev.MessageSent) -> None:
     mail.waiting += 1
     if len(mail.known) > KEEP_IDS:
         del mail.known[next(iter(mail.known))]
+    if message.type == QUESTION:
+        asked = Question(message.id, message.source, message.target, message.payload, message.metadata.retry, message.expires)
+        mail.questions[message.id.partition(UP)[0]] = asked
+    elif message.metadata.correlation:
+        mail.questions.pop(answers(mail, message), None)
     if s.live:
         s.due.post(message)
 

@@ -34,6 +34,9 @@ class Due:
         for inbox in state.mail.inboxes.values():
             for message in inbox.values():
                 self.post(message)
+        for asked in state.mail.questions.values():
+            if asked.until and asked.id not in state.mail.inboxes.get(asked.target, {}):
+                heappush(self.mail, (asked.until, asked.target, asked.id))
         self.most_timers = MAX_STALE
         #: Waiting tasks of which a need became known: the core looks at them before anything else.
         self.pending: dict[str, None] = {}

@@ -10,6 +10,8 @@ from skep.core.model import Priority
 
 #: Version of the envelope.
 VERSION = 1
+#: Type of a message that wants an answer, and goes up if it gets none (`core.questions`).
+QUESTION = "question"
 
 
 class Metadata(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -43,17 +45,33 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         return self.timestamp + self.metadata.ttl if self.metadata.ttl else 0
 
 
+class Question(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A question that nobody answered yet: `source` asks `target`, by the message `id`, which may be delivered already.
+
+    `level`: how often it went up; `until`: wall-clock ms at which it goes up again, 0 = never.
+    """
+
+    id: str
+    source: str
+    target: str
+    payload: Any = None
+    level: int = 0
+    until: int = 0
+
+
 class Mail(Struct, omit_defaults=True):
     """The messages of a session.
 
     Args:
         inboxes: target -> what waits for it, by id, in the order in which it was sent.
         known: ids that were sent, oldest first: the same id again is the same message.
+        questions: those without an answer, by the id with which they were asked at first.
         sent, delivered, expired: how many there were.
     """
 
     inboxes: dict[str, dict[str, Message]] = {}
     known: dict[str, None] = {}
+    questions: dict[str, Question] = {}
     waiting: int = 0
     sent: int = 0
     delivered: int = 0

@@ -266,7 +266,7 @@ class Say(Struct, frozen=True, kw_only=True, gc=False, tag="answer"):
 
 class Send(Struct, frozen=True, kw_only=True, gc=False, tag="send"):
     """A message to an agent or to a person (`you`). The same `id` again is the same message; empty = it gets one. `ttl` in ms;
-    `kind` is the type of the message.
+    `kind` is the type of the message. With a `task` it comes from that attempt, and is refused once that is over.
     """
 
     at: int
@@ -279,6 +279,20 @@ class Send(Struct, frozen=True, kw_only=True, gc=False, tag="send"):
     correlation: str = ""
     retry: int = 0
     ttl: int = 0
+    task: str = ""
+    n: int = 0
+    nonce: str = ""
+
+
+class Escalate(Struct, frozen=True, kw_only=True, gc=False, tag="escalate"):
+    """Report: the attempt's agent cannot decide something. Whom that goes to follows from the topology. `id` as in `Send`."""
+
+    at: int
+    task: str
+    n: int
+    nonce: str
+    payload: Any
+    id: str = ""
 
 
 class Delivered(Struct, frozen=True, kw_only=True, gc=False, tag="delivered"):
@@ -371,6 +385,7 @@ Input = (
     | Retry
     | Say
     | Send
+    | Escalate
     | Delivered
     | Permit
     | Pause

@@ -12,8 +12,9 @@ import msgspec
 
 from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core import topology
-from skep.core.envelope import Message, Metadata
+from skep.core import questions, topology
+from skep.core.delivery import answers
+from skep.core.envelope import QUESTION, Message, Metadata
 from skep.core.model import AgentSpec
 from skep.core.placement import BUILT_IN, INPROCESS
 from skep.core.state import State
@@ -54,9 +55,11 @@ def send(turn: Turn, given: inp.Send) -> str:
         Denied: the topology has no edge for it.
         NotFound: no such agent.
         Invalid, Exhausted: what is too long or too large, or an inbox that is full.
-        Conflict: the session is closed.
+        Conflict: the session is closed, or the attempt that sends it is over.
     """
     state, mail = turn.state, turn.state.mail
+    if given.task:
+        turn.at_work(given.task, given.n, given.nonce)
     name = given.id or f"m{mail.sent + 1}"
     if name in mail.known:
         return name
@@ -65,17 +68,13 @@ def send(turn: Turn, given: inp.Send) -> str:
     for what, text in (("id", name), ("type", given.kind), ("correlation", given.correlation)):
         if len(text) > MAX_NAME or (not text and what == "type"):
             raise Invalid(f"the {what} of a message is {len(text)} characters long", f"Use 1 to {MAX_NAME}.")
+    if given.kind == QUESTION:
+        raise Invalid("a question is not sent: it goes to whoever is above", "Escalate it.")
     if not 0 <= given.ttl <= MAX_TTL:
         raise Invalid(f"a message cannot live {given.ttl} ms", f"Use 0 (for ever) to {MAX_TTL}.")
     size = len(msgspec.msgpack.encode(given.payload))
     if size > MAX_PAYLOAD:
         raise Exhausted(f"the message is {size} bytes large, more than {MAX_PAYLOAD}", "Put it into a file and send its name.")
-    _check_ends(state, given)
-    if len(mail.inboxes.get(given.target, ())) >= MAX_INBOX or mail.waiting >= MAX_WAITING:
-        raise Exhausted(
-            f"{len(mail.inboxes.get(given.target, ()))} messages wait for '{given.target}', {mail.waiting} in all",
-            "Send it again when some are delivered.",
-        )
     metadata = Metadata(session=state.session, correlation=given.correlation, retry=given.retry, ttl=given.ttl)
     message = Message(
         id=name,
@@ -87,17 +86,43 @@ def send(turn: Turn, given: inp.Send) -> str:
         priority=given.priority,
         metadata=metadata,
     )
+    asked = answers(mail, message)
+    _check_ends(state, given, bool(asked))
+    if len(mail.inboxes.get(given.target, ())) >= MAX_INBOX or mail.waiting >= MAX_WAITING:
+        raise Exhausted(
+            f"{len(mail.inboxes.get(given.target, ()))} messages wait for '{given.target}', {mail.waiting} in all",
+            "Send it again when some are delivered.",
+        )
+    question = mail.questions.get(asked)
     turn.emit(ev.MessageSent(turn.at, message))
+    if question is not None and question.id in mail.inboxes.get(question.target, {}):
+        turn.emit(ev.MessageDelivered(turn.at, question.id, question.target))
     return name
 
 
-def _check_ends(state: State, given: inp.Send) -> None:
+def escalate(turn: Turn, given: inp.Escalate) -> questions.Escalated:
+    """Asks whoever is above the attempt's agent, or a person. The same id again is the same question.
+
+    Raises:
+        Conflict: the attempt is over.
+        NotFound: its agent stands in no topology.
+        Invalid, Exhausted: an id or a text that is too long, or too many questions without an answer.
+    """
+    _, attempt = turn.at_work(given.task, given.n, given.nonce)
+    if attempt.agent not in members(turn.state.specs, turn.state.limit):
+        raise NotFound(f"'{attempt.agent}' is none of the declared agents", "Give the task an agent of its own to have it ask.")
+    return questions.ask(turn, topology_of(turn.state), attempt.agent, given)
+
+
+def _check_ends(state: State, given: inp.Send, answer: bool) -> None:
+    """Whoever was asked may answer, also where there is no edge: the question may have gone up more than one level."""
     known = members(state.specs, state.limit)
     for agent in (given.source, given.target):
         if agent != topology.PERSON and agent not in known:
             shown = ", ".join(list(known)[:20]) or "none"
             raise NotFound(f"no agent is called '{agent}' in session {state.session}", f"Agents that hear messages: {shown}.")
-    topology.send(topology_of(state), given.source, given.target)
+    if not answer:
+        topology.send(topology_of(state), given.source, given.target)
 
 
 def delivered(turn: Turn, report: inp.Delivered) -> None:
@@ -126,10 +151,11 @@ def delivered(turn: Turn, report: inp.Delivered) -> None:
 
 
 def expire(turn: Turn) -> None:
-    """Drops what is not worth delivering any more."""
+    """Drops what is not worth delivering any more; a question that nobody answered in time goes up."""
     for target, name in turn.state.due.stale(turn.at):
         if name in turn.state.mail.inboxes.get(target, {}):
             turn.emit(ev.MessageExpired(turn.at, name, target))
+        questions.pass_up(turn, topology_of(turn.state), name)
 
 
 def inbox(state: State, agent: str) -> tuple[Message, ...]:

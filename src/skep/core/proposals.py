@@ -29,7 +29,7 @@ def note(turn: Turn, entry: Entry, report: inp.Ended | inp.Worked) -> str:
         return ""
     generation = entry.task.generation + 1
     given = replace(given, tasks=tuple(replace(task, generation=generation) for task in given.tasks))
-    refused = given.refused or _refusal(turn.state, entry, given)
+    refused = given.refused or refusal(turn.state, entry, given)
     turn.emit(ev.TaskProposed(turn.at, entry.task.id, report.n, given, refused))
     return refused
 
@@ -52,7 +52,8 @@ def take_by_rule(turn: Turn, entry: Entry) -> None:
         turn.emit(ev.TaskProposed(turn.at, entry.task.id, entry.attempts, proposal, error.message))
 
 
-def _refusal(state: State, entry: Entry, given: Proposal) -> str:
+def refusal(state: State, entry: Entry, given: Proposal) -> str:
+    """Why a task's proposal is not taken as it is; empty if it is."""
     rule, plans = state.plan.proposals, entry.task.plans
     parent = state.entries.get(entry.task.parent)
     if entry.task.ballot or (parent is not None and parent.task.candidates):

@@ -55,6 +55,13 @@ class Turn:
             raise Conflict(f"attempt {n} of task '{task}' is not the current one; its report is refused")
         return entry, attempt
 
+    def at_work(self, task: str, n: int, nonce: str) -> tuple[Entry, Attempt]:
+        """As `fenced`, and the attempt's agent is at work. Raises Conflict."""
+        entry, attempt = self.fenced(task, n, nonce)
+        if entry.state != "running" or attempt.stage not in ("starting", "working"):
+            raise Conflict(f"attempt {n} of task '{task}' is over")
+        return entry, attempt
+
 
 def is_open(entry: Entry) -> bool:
     """Whether anything is still to happen to the task."""

@@ -11,11 +11,13 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict
 from skep.agents.brief import compose, going_on, role_of
+from skep.agents.door import VARIABLE, Request
 from skep.config import SandboxConfig
 from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
@@ -24,12 +26,14 @@ from skep.core.globs import matches
 from skep.core.model import AgentSpec, Cause, Cost, Output, Proposal, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
-from skep.errors import Invalid, SkepError
+from skep.errors import Invalid, SkepError, Unavailable
 from skep.runtime import briefing, environment
 from skep.runtime.asking import Leave
 from skep.runtime.bounds import bounds
 from skep.runtime.checks import check, excused, setups
 from skep.runtime.confined import Wards
+from skep.runtime.desk import Desk
+from skep.runtime.doorway import Doorway
 from skep.runtime.environment import Told
 from skep.runtime.reports import shown
 from skep.security import Bounds
@@ -95,6 +99,7 @@ class Work:
         setup: commands that prepare every worktree of the session.
         tell: puts a report into the session's inbox; returns the answer's future.
         leave: whom it asks before risky actions.
+        desk: what it may have done for its agent.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Work:
         tell: Callable[[inp.Input], asyncio.Future[object]],
         now: Callable[[], int],
         leave: Leave,
+        desk: Desk,
     ) -> None:
         self.node = node
         self.session = session
@@ -121,9 +127,11 @@ class Work:
         self.tell = tell
         self.now = now
         self.leave = leave
+        self.desk = desk
         # No two running attempts of a session have the same slot.
         self.folder = f"{node.marks['SKEP_HOME']}/attempts/{session}-{command.slot}"
         self.home = f"{self.folder}.home"  # of what is confined
+        self.door = Doorway(f"{self.folder}.door", desk.serve)
         self.keeps = f"{node.marks['SKEP_HOME']}/homes/{short(session, command.task.id)}"  # what its conversation leaves
         self.transcript = Transcript.create(node.transcripts, session, command.task.id, command.n)
         self.cwd = ""
@@ -163,6 +171,10 @@ class Work:
             self.output(shown(Used(ask.id, ask.tool, verdict.why, ok=False)))
         return verdict
 
+    async def serve(self, request: Request) -> Any:
+        """Host: what the agent has done for it."""
+        return await self.desk.serve(request)
+
     def listen(self, hear: Callable[[str], None] | None) -> None:
         """Host: whom messages go to."""
         self.hear = hear
@@ -190,6 +202,7 @@ class Work:
             return self._ended(Ending(ok=False, cause="infrastructure", detail=f"{type(error).__name__}: {error}"))
         finally:
             self.transcript.close()
+            await asyncio.shield(self.door.close())
             await asyncio.shield(self._clear())
 
     async def _carry_out(self) -> inp.Input:
@@ -203,9 +216,20 @@ class Work:
         allowed = {**node.allowed, **environment.matching(runtime.wants)}
         env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
-        secrets, within = environment.secrets(command.task.secrets).values(), await self._bounds(env)
+        self._open(env)
+        secrets, within = tuple(environment.secrets(command.task.secrets).values()), await self._bounds(env)
+        self.desk.secrets = secrets
         with node.wards.of(command.nonce, within, secrets, self.said.network):
             return await self._work(runtime, env)
+
+    def _open(self, env: dict[str, str]) -> None:
+        """Makes the door through which its programs reach the desk."""
+        if self.desk.open:
+            try:
+                self.door.open()
+            except OSError as error:
+                raise Unavailable(f"{self.door.folder} cannot be made: {error.strerror}", "Check the disk.") from error
+            env[VARIABLE] = self.door.folder
 
     async def _bounds(self, env: dict[str, str]) -> Bounds | None:
         """What its programs may see and do; adds to their environment what git needs in there. None = they are not confined."""
@@ -217,7 +241,7 @@ class Work:
             os.makedirs(self.keeps, exist_ok=True)
         around = await node.workspace.around("" if mode_of(self.command.task) == "none" else self.cwd)
         env.update({name: value for name, value in around.env.items() if name not in env})
-        return bounds(self.said, node.folder, node.state, env, around, (self.folder, self.keeps), self.home)
+        return bounds(self.said, node.folder, node.state, env, around, (self.folder, self.keeps, self.door.folder), self.home)
 
     async def _work(self, runtime: Runtime, env: dict[str, str]) -> inp.Input:
         command, node = self.command, self.node
@@ -287,7 +311,7 @@ class Work:
         if isinstance(outputs, str):
             self.wip = await self._keep("failed")
             return self._ended(Ending(ok=False, cause="error", detail=outputs), feedback=outputs)
-        proposal = await asyncio.to_thread(self._proposed, Path(env["SKEP_OUT"]))
+        proposal = self.desk.proposed(await asyncio.to_thread(self._proposed, Path(env["SKEP_OUT"])))
         if task.plans and proposal is not None and proposal.refused:
             why = proposal.refused
             return self._ended(Ending(ok=False, cause="verify-failed", detail=why.partition("\n")[0]), feedback=why)

@@ -17,13 +17,16 @@ from msgspec import Struct
 
 from skep.core import events as ev
 from skep.core.approvals import ANSWER_WITHIN
-from skep.core.model import Entry
+from skep.core.envelope import QUESTION
+from skep.core.references import spell
+from skep.core.state import State
 from skep.core.terms import Notify
+from skep.core.topology import PERSON
 from skep.errors import SkepError
 from skep.runtime.checks import argv, shown
 from skep.runtime.deputies import Deputies, Deputy, unchanged
 from skep.runtime.loop import Loop
-from skep.runtime.views import AskView, asks_of, state_of
+from skep.runtime.views import AskView, asks_of, questions, state_of
 from skep.terminals import Profile, Terminals
 
 #: A notification's command may take this long, seconds; so many of one entry of `notify` run at once.
@@ -44,7 +47,7 @@ def kind_of(event: ev.Event) -> Kind:
         then = event.then
     elif isinstance(event, ev.TaskClosed):
         then = event.state
-    elif isinstance(event, ev.TaskAsked) or (isinstance(event, ev.ApprovalAsked) and not event.verdict):
+    elif _asks(event):
         then = "needs-you"
     elif isinstance(event, ev.Merged):
         then = "done"
@@ -53,8 +56,26 @@ def kind_of(event: ev.Event) -> Kind:
     return "needs-you" if then == "needs-you" else "done" if then == "done" else ""
 
 
+def _asks(event: ev.Event) -> bool:
+    """Whether a task, or an agent, begins to wait for a person."""
+    if isinstance(event, ev.MessageSent):
+        return (event.message.type, event.message.target) == (QUESTION, PERSON)
+    return isinstance(event, ev.TaskAsked) or (isinstance(event, ev.ApprovalAsked) and not event.verdict)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What an agent asks a person: answered by `skep tell AGENT TEXT --answers ID`."""
+
+    id: str
+    agent: str
+    text: str
+
+
 class Told(Struct, frozen=True, kw_only=True):
-    """What the command of a notice gets as JSON. `asks` are the questions of the task's agent, `question` is the task's own."""
+    """What the command of a notice gets as JSON. `asks` is what the task's agent asks leave for, `question` the task's own.
+
+    Where agents ask a person something, no task is named, and `questions` are all of these.
+    """
 
     version: int = 1
     session: str
@@ -64,6 +85,7 @@ class Told(Struct, frozen=True, kw_only=True):
     cause: str = ""
     detail: str = ""
     asks: tuple[AskView, ...] = ()
+    questions: tuple[Asked, ...] = ()
 
 
 class Teller:
@@ -104,9 +126,11 @@ class Teller:
     async def follow(self, after: int) -> None:
         """Tells what happens after event number `after`, until cancelled, and of what needs a person already."""
         try:
-            for name, entry in list(self.session.state.entries.items()):
-                if after and (since := waits_since(entry)):
+            for name in list(self.session.state.entries):
+                if after and (since := waits_since(self.session.state, name)):
                     self._tell("needs-you", name, since)
+            if after and (since := waits_since(self.session.state, "")):
+                self._tell("needs-you", "", since)
             async for _, event in self.session.follow(after):
                 if kind := kind_of(event):
                     self._tell(kind, getattr(event, "task", ""), event.at)
@@ -159,7 +183,7 @@ class Lane:
         while self._later and self._later[0][0] <= self._teller.now():
             _, kind, task, at = heapq.heappop(self._later)
             # Another question, asked since and not waiting that long, has a time of its own.
-            if kind != "needs-you" or 0 < waits_since(self._teller.session.state.entries.get(task)) <= at:
+            if kind != "needs-you" or 0 < waits_since(self._teller.session.state, task) <= at:
                 self._now(kind, task)
         self._set()
 
@@ -180,7 +204,7 @@ class Lane:
         while self._line and len(self._running) < self._most:
             kind, task = next(iter(self._line))
             del self._line[kind, task]
-            if kind != "needs-you" or waits_since(self._teller.session.state.entries.get(task)):
+            if kind != "needs-you" or waits_since(self._teller.session.state, task):
                 self._now(kind, task)
 
     async def close(self) -> None:
@@ -205,6 +229,9 @@ class Lane:
     def _told(self, kind: Kind, task: str) -> Told:
         found = self._teller.session.state.entries.get(task)
         told = Told(session=self._teller.session.name, on=kind, task=task)
+        if not task:
+            asked = (Asked(id=one.id, agent=one.source, text=spell(one.payload)) for one in questions(self._teller.session.state))
+            return msgspec.structs.replace(told, questions=tuple(asked))
         if found is None:
             return told
         said = {"question": found.question, "cause": found.cause, "detail": found.detail}
@@ -239,8 +266,11 @@ class Lane:
         return "" if ended.code == 0 else f"exit code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
 
 
-def waits_since(entry: Entry | None) -> int:
-    """Since when a task has been waiting for a person (wall-clock ms); 0 if it does not."""
+def waits_since(state: State, task: str) -> int:
+    """Since when a task has been waiting for a person (wall-clock ms); 0 if it does not. No task: agents' questions."""
+    if not task:
+        return min((message.timestamp for message in questions(state)), default=0)
+    entry = state.entries.get(task)
     if entry is None or state_of(entry) != "needs-you":
         return 0
     asks = [ask.at for ask in asks_of(entry)]

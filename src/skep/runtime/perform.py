@@ -28,6 +28,7 @@ from skep.runtime.attempt import Node, Work, mode_of, place_of, short
 from skep.runtime.bounds import bounds, of_agent, settled
 from skep.runtime.checks import Checked, check, excused, setups
 from skep.runtime.deputies import Deputies
+from skep.runtime.desk import Desk
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
@@ -135,17 +136,22 @@ class Performer:
         spec, setup = session.state.specs[command.spec], session.state.plan.setup
         leave = Leave(session, command.task.id, command.n, command.nonce, self._now)
         said = of_agent(self.node.confining, session.state.plan, spec)
-        work = Work(self.node, session.name, command, spec, said, told, setup, session.tell, self._now, leave)
-        work.given = tuple(message.id for message in waiting)
+        desk = self._desk(session, command)
+        work = Work(self.node, session.name, command, spec, said, told, setup, session.tell, self._now, leave, desk)
+        desk.prompted = work.given = tuple(message.id for message in waiting)
         self._works[key] = work
         report = await work.carry_out()
         if not (isinstance(report, inp.Ended) and report.outcome == "interrupted"):
             # Only now: an agent that was interrupted may not have read them, and finds them again.
-            for message in waiting:
-                session.report(inp.Delivered(at=0, id=message.id, target=message.target))
+            for message in inbox(session.state, command.agent):
+                if message.id in work.given or message.id in desk.given:
+                    session.report(inp.Delivered(at=0, id=message.id, target=message.target))
         session.report(report)
         if isinstance(report, inp.Ended | inp.Worked) and report.outputs:
             await self._unpin(session, report.outputs)
+
+    def _desk(self, session: Loop, command: StartAttempt) -> Desk:
+        return Desk(session, command, self._now, lambda agent: self.hand_over(session, agent))
 
     def hand_over(self, session: Loop, agent: str) -> bool:
         """Gives an agent at work what waits for it, if it can hear; returns whether it could."""

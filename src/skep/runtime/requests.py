@@ -242,13 +242,17 @@ class Drop(Request[list[str]], frozen=True, tag="drop"):
 
 
 class Message(Request[Handed], frozen=True, tag="message"):
-    """A person's message to an agent: handed over at once if the agent can hear now, otherwise it waits for its next attempt."""
+    """A person's message to an agent: handed over at once if the agent can hear now, otherwise it waits for its next attempt.
+
+    `answers`: the id of the question that it answers.
+    """
 
     session: str
     agent: str
     text: str
     ttl: float = 0.0
     key: str = ""
+    answers: str = ""
 
 
 class Messages(Request[MailView], frozen=True, tag="messages"):

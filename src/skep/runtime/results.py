@@ -193,7 +193,7 @@ class Results:
     async def _message(self, asked: rq.Message) -> Handed:
         loop = await self._sessions.live.loop(await self._sessions.names.resolve(asked.session), hands=False)
         said = inp.Send(at=self._now(), kind="note", source=PERSON, target=asked.agent, payload=asked.text, id=asked.key)
-        name: str = await loop.tell(msgspec.structs.replace(said, ttl=int(asked.ttl * 1000)))
+        name: str = await loop.tell(msgspec.structs.replace(said, ttl=int(asked.ttl * 1000), correlation=asked.answers))
         delivered = loop.has_hands and self._parts.performer.hand_over(loop, asked.agent)
         return Handed(id=name, target=asked.agent, delivered=delivered)
 

@@ -10,12 +10,16 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from skep.core.envelope import QUESTION, Message
+from skep.core.messages import inbox
 from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Limits, Output
 from skep.core.placement import INPROCESS, lacks
+from skep.core.references import spell
 from skep.core.retry import retries_of
 from skep.core.rules import waiting
 from skep.core.settle import limited
 from skep.core.state import State
+from skep.core.topology import PERSON
 
 #: What programs are called that nothing confines.
 UNCONFINED = "unconfined"
@@ -134,6 +138,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
 class Need(Struct, frozen=True, kw_only=True):
     """Something that waits for a person. `id` answers it: of a task that asks, or of what an attempt asks leave for.
 
+    Of what an agent asks of a person, `question` is `escalation`, `about` the text, and no task is named; otherwise
     `question` is a task's; `tool`, `about` and `arguments` are an attempt's. `since`, `until`: wall-clock ms, 0 = for ever.
     """
 
@@ -285,7 +290,16 @@ def needs(state: State, name: str, live: bool) -> list[Need]:
         for ask in asks_of(entry):
             said = {"tool": ask.tool, "about": ask.about, "arguments": ask.arguments, "digest": ask.digest}
             found.append(replace(need, id=ask.id, since=ask.at, until=ask.until, **said))
+    for message in questions(state):
+        need = Need(session=state.session, name=name, id=message.id, task="", agent=message.source, live=live)
+        found.append(replace(need, question="escalation", about=spell(message.payload), since=message.timestamp))
     return found
+
+
+def questions(state: State) -> list[Message]:
+    """What agents ask a person, oldest first; nothing once nobody is there any more who would go on by the answer."""
+    going_on = state.open_tasks and not state.closed
+    return [message for message in inbox(state, PERSON) if message.type == QUESTION] if going_on else []
 
 
 def state_of(entry: Entry) -> str:

@@ -50,10 +50,14 @@ async def _inbox(full: bool, as_json: bool) -> None:
 
 
 def _what(need: Need) -> str:
+    if need.question == "escalation":
+        return f"asks: {need.about}"
     return f"{need.tool}: {need.about}" if need.tool else asks.words(need.question)
 
 
 def _answers(need: Need) -> list[str]:
     """The command lines that answer it."""
+    if need.question == "escalation":
+        return [f"skep tell {quote(need.agent)} 'TEXT' --answers {quote(need.id)} -s {quote(need.name)}"]
     lines = asks.leave(need.id) if need.tool else asks.answers(need.question, need.id)
     return [f"{line} -s {quote(need.name)}" if "resume" not in line else f"{line} {quote(need.name)}" for line in lines]

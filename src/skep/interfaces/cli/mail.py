@@ -15,18 +15,20 @@ from skep.interfaces.cli.words import duration, one_line
     "tell",
     ("skep tell coder-1 'the API changed: use v2'", "at once if it can hear, else at its next attempt"),
     ("skep tell coder-1 'stop at noon' --ttl 3600", "dropped if it was not delivered within the hour"),
+    ("skep tell coder-1 'use v2' --answers q7", "answers what it asked: `skep inbox` has the id"),
 )
 @click.argument("agent")
 @click.argument("text")
 @click.option("--ttl", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Drop it undelivered after this.")
+@click.option("--answers", metavar="ID", default="", help="The question that it answers.")
 @session_option
 @json_option
-def tell(agent: str, text: str, ttl: float, session: str, as_json: bool) -> None:
+def tell(agent: str, text: str, ttl: float, answers: str, session: str, as_json: bool) -> None:
     """Send TEXT to AGENT, such as coder-1. Agents that can hear while they work get it at once, others with their next prompt."""
 
     async def work() -> None:
         async with place.session(session) as found:
-            handed = await found.tell(agent, text, ttl=ttl)
+            handed = await found.tell(agent, text, ttl, answers)
             out = Out()
             if as_json:
                 out.json(document(session=found.name, message=handed.id, target=agent, delivered=handed.delivered))

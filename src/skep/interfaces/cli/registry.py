@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
         "reject": Spot("people", "reject", "Send a task's result back, and say why."),
         "deny": Spot("people", "deny", "Say no to what a task or an agent asks."),
         "tell": Spot("mail", "tell", "Send a word to an agent."),
+        "message": Spot("inside", "message", "Inside an attempt: send and read messages, hand work on, ask."),
         "cancel": Spot("people", "cancel", "Cancel tasks and what cannot go on without them."),
         "retry": Spot("people", "retry", "Send a finished task round again."),
         "merge": Spot("people", "merge", "Bring a session's work to your branch."),

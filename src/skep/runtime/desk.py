@@ -1,0 +1,233 @@
+"""What an attempt may have done for its agent: messages, a question, a proposal. Whatever way it asks, this answers.
+
+Who asks is the attempt that this was made for; every change is fenced by its nonce. Nothing here approves, and a proposal is no
+more than one in a file: bounded, and taken by a person or by the session's rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from skep.agents import door
+from skep.core import inputs as inp
+from skep.core import topology
+from skep.core.commands import StartAttempt
+from skep.core.envelope import Message
+from skep.core.messages import inbox, members, topology_of
+from skep.core.model import Proposal
+from skep.core.proposals import refusal
+from skep.core.state import State
+from skep.core.topology import PERSON
+from skep.errors import Conflict, Denied, Exhausted, Unavailable
+from skep.runtime.loop import Loop
+from skep.runtime.mail import written
+from skep.security.redact import Redactor
+from skep.workflow import proposal
+
+#: Tasks that one attempt may delegate; bytes of messages that are read at once.
+MAX_DELEGATED, MAX_READ = 100, 256 * 1024
+#: Times that something is told again while the store does not say whether it was recorded, and the wait between, seconds.
+AGAIN, WAIT = 5, 0.2
+
+
+class Desk:
+    """Answers for one attempt.
+
+    Args:
+        session: its session.
+        command: the attempt.
+        now: wall-clock ms.
+        hand_over: gives an agent at work what waits for it, if it can hear.
+    """
+
+    def __init__(self, session: Loop, command: StartAttempt, now: Callable[[], int], hand_over: Callable[[str], object]) -> None:
+        self._session, self._command, self._now, self._hand_over = session, command, now, hand_over
+        self._agent = command.agent
+        #: Whether it has a voice: its agent is declared, and does not vote: who votes hears and tells nothing.
+        self.open = not command.task.ballot and command.agent in members(session.state.specs, session.state.limit)
+        self._named: dict[str, Any] = {"task": command.task.id, "n": command.n, "nonce": command.nonce}
+        self._count = 0
+        self._delegated: dict[str, dict[str, Any]] = {}
+        #: Ids of the messages that stand in its prompt, and of those that it read here.
+        self.prompted: tuple[str, ...] = ()
+        self.given: dict[str, None] = {}
+        #: Values that are taken out of what it says: the log holds none of them.
+        self.secrets: tuple[str, ...] = ()
+        self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            door.Send: self._send,
+            door.Read: self._read,
+            door.Contacts: self._contacts,
+            door.Delegate: self._delegate,
+            door.Escalate: self._escalate,
+        }
+
+    async def serve(self, request: door.Request) -> Any:
+        """Does what is asked. Raises SkepError, with the reason."""
+        if not self.open:
+            raise Denied(
+                f"task '{self._command.task.id}' talks to nobody: its agent is not declared, or it votes", "Go on without."
+            )
+        answer = self._answers.get(type(request))
+        if answer is None:
+            raise Unavailable("there is no memory that agents share: not available", "Write it into your result, or into a file.")
+        if self.secrets:
+            request = msgspec.convert(_without(msgspec.to_builtins(request), Redactor(self.secrets)), type(request))
+        return await answer(request)
+
+    async def _send(self, asked: door.Send) -> Any:
+        given = inp.Send(
+            at=self._now(),
+            kind=asked.type,
+            source=self._agent,
+            target=asked.to,
+            payload=asked.text,
+            id=self._name(asked.id),
+            correlation=asked.answers,
+            ttl=int(asked.ttl * 1000),
+            **self._named,
+        )
+        name = await self._told(given)
+        if asked.to != PERSON:
+            self._hand_over(asked.to)
+        return {"id": name, "to": asked.to}
+
+    async def _escalate(self, asked: door.Escalate) -> Any:
+        given = inp.Escalate(at=self._now(), payload=asked.question, id=self._name(asked.id), **self._named)
+        found = await self._told(given)
+        if found.target != PERSON:
+            self._hand_over(found.target)
+        return {"id": found.id, "to": found.target, "then": "The answer comes as a message that answers this id."}
+
+    def _name(self, own: str) -> str:
+        """Ids are the session's: no agent can take one that another's message would get."""
+        self._count += 1
+        return f"{self._command.task.id}:{own}" if own else f"{self._agent}.{self._command.nonce[:4]}{self._count}"
+
+    async def _told(self, given: inp.Input) -> Any:
+        """It has an id: told twice it counts once."""
+        for number in range(AGAIN):
+            try:
+                return await self._session.tell(given)
+            except Unavailable:
+                if number == AGAIN - 1 or self._session.failure is not None:
+                    raise
+                await asyncio.sleep(WAIT * 2**number)
+        raise AssertionError
+
+    async def _read(self, asked: door.Read) -> Any:
+        for name in asked.ack:
+            await self._told(inp.Delivered(at=self._now(), id=name, target=self._agent))
+        try:
+            async with asyncio.timeout(asked.wait or None):
+                found, more = await self._waiting(asked.most, bool(asked.wait))
+        except TimeoutError:
+            found, more = [], 0
+        for message in found:
+            self.given[message.id] = None
+        return {"messages": [_shown(message) for message in found], "more": more}
+
+    async def _waiting(self, most: int, patient: bool) -> tuple[list[Message], int]:
+        """What waits for the agent and is in no prompt of its, as far as there is room; and how many more there are."""
+        prompted = frozenset(self.prompted)
+
+        def look(state: State) -> tuple[int, list[Message]]:
+            return state.seq, [message for message in inbox(state, self._agent) if message.id not in prompted]
+
+        while True:
+            seq, found = await self._session.ask(look)
+            if found or not patient:
+                break
+            await self._session.moved(seq)
+        room, taken = MAX_READ, list[Message]()
+        for message in found[:most]:
+            room -= len(msgspec.json.encode(message.payload))
+            if room < 0 and taken:
+                break
+            taken.append(message)
+        return taken, len(found) - len(taken)
+
+    async def _contacts(self, _: door.Contacts) -> Any:
+        def look(state: State) -> Any:
+            drawn, known = topology_of(state), members(state.specs, state.limit)
+            kinds = {known[agent].name for agent in known if topology.may_delegate(drawn, self._agent, agent)}
+            return {
+                "you_are": self._agent,
+                "topology": drawn.kind,
+                "above": topology.asks(drawn, self._agent),
+                "write_to": {
+                    **{agent: known[agent].type or "agent" for agent in topology.neighbours(drawn, self._agent)},
+                    PERSON: "the person who runs this session",
+                },
+                "delegate": sorted(kinds),
+            }
+
+        return await self._session.ask(look)
+
+    # Delegating
+
+    async def _delegate(self, asked: door.Delegate) -> Any:
+        task = self._command.task
+        if task.plans:
+            raise Denied("a planner hands nothing on by this way: its plan is a file", "Write the task into the plan.")
+        if asked.id in self._delegated:
+            raise Conflict(f"you delegated a task '{asked.id}' already", "Give it another name.")
+        if len(self._delegated) >= MAX_DELEGATED:
+            raise Exhausted(f"{MAX_DELEGATED} tasks are delegated by this attempt already", "Put more into each of them.")
+        wanted: dict[str, Any] = {"agent": asked.agent, "prompt": asked.prompt, "needs": list(asked.needs)}
+        wanted |= {"verify": asked.verify} if asked.verify else {}
+        tried = {**self._delegated, asked.id: wanted}
+        why, rule = await self._session.ask(lambda state: self._judged(state, tried, asked.agent))
+        if why:
+            raise Denied(f"it cannot be delegated: {why}", "List your contacts: `delegate` names who takes work from you.")
+        self._delegated = tried
+        by = "the session's rule takes it" if rule == "auto" else "a person takes it"
+        return {"task": asked.id, "then": f"It starts after your own task has ended well and {by}."}
+
+    def _judged(self, state: State, tasks: dict[str, dict[str, Any]], kind: str) -> tuple[str, str]:
+        """Why the session would not take these tasks, and by which rule it takes proposals."""
+        drawn, known = topology_of(state), members(state.specs, state.limit)
+        if not any(topology.may_delegate(drawn, self._agent, agent) for agent, spec in known.items() if spec.name == kind):
+            return f"in this {drawn.kind} '{self._agent}' hands no work to '{kind}'", ""
+        entry = state.entries[self._command.task.id]
+        found = self._read_tasks(state, tasks)
+        return found.refused or refusal(state, entry, found), state.plan.proposals.rule
+
+    def _read_tasks(self, state: State, tasks: dict[str, dict[str, Any]]) -> Proposal:
+        data = msgspec.json.encode({"version": 1, "tasks": tasks})
+        return proposal.read(data, "what is delegated", state.plan.proposals, state.specs, self._command.task.id, self._now())
+
+    def proposed(self, own: Proposal | None) -> Proposal | None:
+        """What the attempt proposes: what it left in a file, and what it delegated."""
+        if not self._delegated:
+            return own
+        found = self._read_tasks(self._session.state, self._delegated)
+        if own is None or found.refused or own.refused:
+            return own if own is not None and own.refused else found
+        both = hashlib.sha256(f"{own.fingerprint}{found.fingerprint}".encode()).hexdigest()
+        return replace(own, tasks=(*own.tasks, *found.tasks), fingerprint=both)
+
+
+def _without(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.feed(value.encode(errors="surrogatepass"), final=True).decode(errors="surrogatepass")
+    if isinstance(value, dict):
+        return {_without(name, redactor): _without(inner, redactor) for name, inner in value.items()}
+    return [_without(inner, redactor) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "from": message.source,
+        "type": message.type,
+        "answers": message.metadata.correlation,
+        "at": message.timestamp,
+        "payload": message.payload,
+        "text": written(message),
+    }

@@ -27,6 +27,7 @@ from skep import workflow
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.apply import replay
+from skep.core.estimates import Estimate
 from skep.core.model import Answer, Plan, Task
 from skep.core.placement import INPROCESS, Explanation
 from skep.core.state import State
@@ -36,6 +37,7 @@ from skep.runtime import checkup as machine
 from skep.runtime import requests as rq
 from skep.runtime.checkup import Finding
 from skep.runtime.choice import ChoiceView
+from skep.runtime.foretell import foretell
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.owner import Door, connect_or_own
 from skep.runtime.plans import Step
@@ -43,7 +45,6 @@ from skep.runtime.ready import Readiness
 from skep.runtime.typed import path as path_of
 from skep.runtime.typed import typed, wrong
 from skep.runtime.views import Brief, CostView, Need, Result, SessionView, TaskView, session_view
-from skep.terminals.pool import Stats
 from skep.wiring import assemble
 from skep.workflow import complete
 
@@ -136,6 +137,15 @@ def foretold(plan: Plan, workspace: str | Path = ".") -> str:
     return plans.foretold(plan, configuration.load(folder))
 
 
+async def may_cost(plan: Plan, workspace: str | Path = ".") -> Estimate:
+    """What carrying out a plan in a workspace may cost, by its history if it has one. Raises as `preview`."""
+    folder = path_of(workspace, "workspace").expanduser().resolve()
+    if (folder / configuration.STATE).is_dir():
+        async with open(folder) as hive:
+            return await hive.call(rq.Foretell(plan=plan))
+    return foretell(plan, folder, configuration.load(folder))
+
+
 async def checkup(workspace: str | Path = ".") -> list[Finding]:
     """Checks the machine, the workspace and, if there is one, its store and owner. Raises nothing: trouble is a finding."""
     folder = path_of(workspace, "workspace").expanduser().resolve()
@@ -148,7 +158,7 @@ async def checkup(workspace: str | Path = ".") -> list[Finding]:
             owned = f"process {who.pid}, {len(who.sessions)} sessions at work, {who.guests} guests"
             found.append(Finding("store", "ok", "its settings were read back, it stopped cleanly or passed the integrity check"))
             found.append(Finding("owner", "ok", "nobody but this check" if hive.owner else owned))
-            found.append(Finding("terminals", "ok", _latency(None if hive.owner else who.terminals)))
+            found.append(Finding("terminals", "ok", machine.latency(None if hive.owner else who.terminals)))
     except SkepError as error:
         return [*found, Finding("store", "error", error.message, error.fix or "Mend what it names.")]
     for name, lack in who.runtimes.items():
@@ -156,15 +166,6 @@ async def checkup(workspace: str | Path = ".") -> list[Finding]:
         fix = (how or "Install what it lacks.") if lack else ""
         found.append(Finding(f"runtime {name}", "warning" if lack else "ok", what or "can be used", fix))
     return found
-
-
-def _latency(stats: Stats | None) -> str:
-    """How long the commands of the owner at work took, in a line."""
-    if stats is None:
-        return "latency not available: it is measured while a session is carried out, and none is"
-    series = (("start", stats.spawn), ("first output", stats.answer), ("end", stats.command))
-    told = (f"{name} {one.p50 * 1000:,.0f} ms (p95 {one.p95 * 1000:,.0f})" for name, one in series if one.count)
-    return f"{stats.open} open, {stats.opened} so far; " + (", ".join(told) or "nothing measured yet")
 
 
 async def verify_receipt(path: Path, signer: str = "", repository: Path | None = None) -> Verdict:
@@ -234,7 +235,7 @@ class Skep:
     async def start(self, plan: Plan, new: bool = False) -> Session:
         """Opens a session for a plan and begins to carry it out. Raises Conflict if one of the same file is unfinished."""
         view = await self.call(rq.Create(plan=plan, new=new, by=self.by))
-        return Session(self, view.name, view.notes)
+        return Session(self, view.name, view.notes, view.estimate)
 
     async def revise(self, plan: Plan, name: str = "") -> Session:
         """Goes on with another version of a session's file: unchanged tasks that did not fail stay, the rest is replaced."""
@@ -281,12 +282,12 @@ class Handle:
 
 
 class Session:
-    """One session of an open workspace. `notes`: what Skep had to say when it was started, such as figures it scaled down."""
+    """One session of an open workspace. `notes`: what Skep had to say when it was started, such as figures it scaled down;
+    `estimate`: what it may cost, if something of it costs anything."""
 
-    def __init__(self, hive: Skep, name: str, notes: tuple[str, ...] = ()) -> None:
-        self.hive = hive
-        self.name = name
-        self.notes = notes
+    def __init__(self, hive: Skep, name: str, notes: tuple[str, ...] = (), estimate: Estimate | None = None) -> None:
+        self.hive, self.name = hive, name
+        self.notes, self.estimate = notes, estimate
 
     async def _tell(self, given: inp.Input) -> Any:
         return await self.hive.call(rq.Tell(session=self.name, input=given))

@@ -27,6 +27,7 @@ from skep.runtime.confined import FIX
 from skep.runtime.views import UNCONFINED
 from skep.security import PROPERTIES, words
 from skep.security.choice import choose
+from skep.terminals.pool import Stats
 from skep.workspace.command import FLOOR
 from skep.workspace.names import decode
 
@@ -222,3 +223,12 @@ CHECKS: tuple[Check, ...] = (
     _disk,
     _confinement,
 )
+
+
+def latency(stats: Stats | None) -> str:
+    """How long the commands of the owner at work took, in a line."""
+    if stats is None:
+        return "latency not available: it is measured while a session is carried out, and none is"
+    series = (("start", stats.spawn), ("first output", stats.answer), ("end", stats.command))
+    told = (f"{name} {one.p50 * 1000:,.0f} ms (p95 {one.p95 * 1000:,.0f})" for name, one in series if one.count)
+    return f"{stats.open} open, {stats.opened} so far; " + (", ".join(told) or "nothing measured yet")

@@ -24,12 +24,18 @@ class Prices:
         """What the table says of a model."""
         return next((price for pattern, price in self._table if fnmatchcase(model, pattern)), None)
 
+    def dollars(self, model: str, input: int, cached: int, output: int) -> float | None:
+        """What tokens of a model come to; None if the table does not know it."""
+        price = self.of(model)
+        if price is None:
+            return None
+        return (
+            input * price.input + cached * (price.input if price.cached is None else price.cached) + output * price.output
+        ) / 1e6
+
     def __call__(self, spent: Spent) -> Cost:
         """What a report comes to; `unpriced` if nobody knows the price."""
         usd = spent.usd
         if usd is None:
-            price = self.of(spent.model)
-            if price is not None:
-                cached = price.input if price.cached is None else price.cached
-                usd = (spent.input * price.input + spent.cached * cached + spent.output * price.output) / 1e6
+            usd = self.dollars(spent.model, spent.input, spent.cached, spent.output)
         return Cost(input=spent.input, cached=spent.cached, output=spent.output, usd=usd or 0.0, unpriced=int(usd is None))

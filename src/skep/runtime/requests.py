@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from skep.core.estimates import Estimate
 from skep.core.inputs import Input
 from skep.core.model import Plan, Task
 from skep.core.placement import Explanation
@@ -149,6 +150,12 @@ class Proposed(Request[Plan], frozen=True, tag="proposed"):
 
     session: str
     task: str = ""
+
+
+class Foretell(Request[Estimate], frozen=True, tag="foretell"):
+    """What carrying out a plan may cost, by what was spent in earlier sessions here."""
+
+    plan: Plan
 
 
 class Costs(Request[CostView], frozen=True, tag="costs"):
@@ -300,6 +307,7 @@ AnyRequest = (
     | Await
     | Settle
     | Explain
+    | Foretell
     | Costs
     | Inbox
     | Proposed
@@ -335,6 +343,7 @@ ANSWERS: dict[type, Any] = {
     Await: list[Result],
     Settle: SessionView,
     Explain: Explanation | None,
+    Foretell: Estimate,
     Costs: CostView,
     Inbox: list[Need],
     Ready: list[Readiness],

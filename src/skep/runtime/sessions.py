@@ -13,12 +13,13 @@ import msgspec
 
 from skep.core import events as ev
 from skep.core import inputs as inp
+from skep.core.estimates import Estimate, Past, estimate
 from skep.core.model import TERMINAL, AgentSpec, Entry, Limits, Plan, Task, TaskState
 from skep.core.placement import INPROCESS, explain
 from skep.core.settle import halted
 from skep.core.state import State, unpack
 from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
-from skep.runtime import node, plans, revise
+from skep.runtime import foretell, node, plans, revise
 from skep.runtime import requests as rq
 from skep.runtime.bounds import at_work
 from skep.runtime.deputies import sealed
@@ -26,6 +27,7 @@ from skep.runtime.live import Live
 from skep.runtime.loop import Loop, resting
 from skep.runtime.names import Known, Names, check_name
 from skep.runtime.parts import Parts
+from skep.runtime.prices import Prices
 from skep.runtime.ready import Readiness, readiness
 from skep.runtime.results import Results, find, missing
 from skep.runtime.views import (
@@ -86,6 +88,7 @@ class Sessions:
             rq.Await: self._await,
             rq.Settle: self._settle,
             rq.Explain: self._explain,
+            rq.Foretell: self._foretell,
             rq.Costs: self._costs,
             rq.Inbox: self._inbox,
             rq.Ready: self._ready,
@@ -146,10 +149,25 @@ class Sessions:
         async with self._making:
             if not asked.new and plan.source:
                 await self._refuse_unfinished(plan.source)
+            foretold = await self._may_cost(plan)
             view = await self._make(asked.name or await self.next_name(plan.name), plan, asked.by, asked.start)
         notes = plans.scaled(plan, self._parts.config, node.capacity(self._parts.state))
         notes += plans.mute(plan, self._parts.performer.node.runtimes)
-        return msgspec.structs.replace(view, notes=notes)
+        return msgspec.structs.replace(view, notes=notes, estimate=foretold if foretold.tasks else None)
+
+    async def _foretell(self, asked: rq.Foretell) -> Estimate:
+        return await self._may_cost(plans.complete(asked.plan, self._parts.config))
+
+    async def _may_cost(self, plan: Plan) -> Estimate:
+        """What a complete plan may cost."""
+        parts, known = self._parts, list[Past]()
+        coming = foretell.ahead(plan, node.join(parts.state, parts.clock))
+        rows = [row for row in await parts.log.sessions() if row.note and row.head.seq <= foretell.MAX_EVENTS] if coming else []
+        for row in rows[: -foretell.MAX_SESSIONS - 1 : -1]:
+            known += await self.live.look(row.session, lambda state: list(foretell.past(state)))
+            if len(known) >= foretell.MAX_PAST:
+                break
+        return estimate(coming, known[: foretell.MAX_PAST], foretell.priced(Prices(parts.config.prices)))
 
     async def _complete(self, plan: Plan) -> Plan:
         """The plan of somebody who has it carried out: that is their word also for the commands that may answer for them."""

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from skep.core.envelope import QUESTION, Message
+from skep.core.estimates import Estimate
 from skep.core.messages import inbox
 from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Limits, Output
 from skep.core.placement import INPROCESS, lacks
@@ -97,6 +98,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A session as a person sees it. `counts` are by shown state; `idle` says why nothing goes on although tasks are open.
 
     `limit`: it is paused because a limit was reached. `live`: somebody carries it out.
+    `estimate`: what it was foretold to cost, in the answer to its creation alone.
     `untold`: what went wrong with notifications since somebody carries it out.
     `worked`: ms at work before it was paused last; `resumed`: since when it is at work (ms), 0 while it is paused.
     `rehearsal`: stand-ins take the place of the agents.
@@ -112,6 +114,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     live: bool = False
     idle: str = ""
     untold: str = ""
+    estimate: Estimate | None = None
     seq: int = 0
     opened: int = 0
     worked: int = 0

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from skep.app import foretold, preview, prompts
+from skep.core.estimates import Estimate
 from skep.core.model import Plan
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.words import count, one_line
+from skep.interfaces.cli.words import count, one_line, price
 
 
-def show(plan: Plan, folder: Path, out: Out, as_json: bool) -> None:
-    """Prints what a plan would begin with in a workspace. Raises what `preview` raises."""
+def show(plan: Plan, folder: Path, out: Out, as_json: bool, cost: Estimate) -> None:
+    """Prints what a plan would begin with in a workspace, and what it may cost. Raises what `preview` raises."""
     steps, confinement = preview(plan, folder), foretold(plan, folder)
     if as_json:
-        out.json(document(name=plan.name, workspace=str(folder), confinement=confinement, tasks=steps))
+        told = {"name": plan.name, "workspace": str(folder), "confinement": confinement}
+        out.json(document(**told, estimate=cost if cost.tasks else None, tasks=steps))
         return
     out.line((plan.name, "bold"), f"  {count(len(steps), 'task')}, nothing is started  {confinement}")
+    if cost.tasks:
+        out.line(price(cost, plan.limits.cost_usd))
     out.line(("who would do each, as if it were the first: nothing is taken by the others", "dim"))
     names = min(28, max((len(one_line(step.task, 28)) for step in steps), default=0))
     level = 0

@@ -21,6 +21,8 @@ from skep.interfaces.cli.registry import command, json_option, session_option
 from skep.interfaces.cli.words import one_line
 
 if TYPE_CHECKING:
+    from skep.app import Skep
+    from skep.core.estimates import Estimate
     from skep.core.model import Plan
     from skep.interfaces.cli.follow import Interrupts
     from skep.interfaces.cli.run import Way
@@ -52,9 +54,11 @@ def plan(task: str, file: str, session: str, as_json: bool) -> None:
                 write(proposed, Path(file))
                 out.line(f"wrote {file}")
             elif as_json:
-                out.json(document(session=found.name, fingerprint=proposed.fingerprint, plan=msgspec.to_builtins(proposed)))
+                cost = await _may_cost(found.hive, proposed)
+                told = {"session": found.name, "fingerprint": proposed.fingerprint, "estimate": cost if cost.tasks else None}
+                out.json(document(**told, plan=msgspec.to_builtins(proposed)))
             else:
-                show(proposed, found.hive.workspace, out)
+                show(proposed, found.hive.workspace, out, await _may_cost(found.hive, proposed))
 
     place.go(work())
 
@@ -72,11 +76,11 @@ def write(proposed: Plan, path: Path) -> None:
         raise Denied(f"cannot write {path}: {error.strerror}", "Name a file in a folder that you can write to.") from None
 
 
-def show(proposed: Plan, folder: Path, out: Out) -> None:
-    """Prints the graph of what is proposed, then everything that would be run or told."""
+def show(proposed: Plan, folder: Path, out: Out, cost: Estimate) -> None:
+    """Prints the graph of what is proposed and what it may cost, then everything that would be run or told."""
     from skep.interfaces.cli import dryrun
 
-    dryrun.show(_alone(proposed), folder, out, False)
+    dryrun.show(_alone(proposed), folder, out, False, cost)
     for task in proposed.tasks:
         out.line((task.id, "bold"))
         for line in _does(task):
@@ -85,6 +89,12 @@ def show(proposed: Plan, folder: Path, out: Out) -> None:
         out.line(("every merge", "bold"))
         for line in _command("verify", proposed.verify):
             out.line(f"  {line}")
+
+
+async def _may_cost(hive: Skep, proposed: Plan) -> Estimate:
+    from skep.runtime.requests import Foretell
+
+    return await hive.call(Foretell(plan=_alone(proposed)))
 
 
 def _alone(proposed: Plan) -> Plan:
@@ -152,7 +162,7 @@ async def carry_out(plan: Plan, folder: Path, yes: bool, only: str, way: Way) ->
             out.line(*([] if way.as_json else [f"wrote {only}; next: edit it, then skep run {quote(only)}"]))
             return 0
         if not way.as_json:
-            show(proposed, folder, out)
+            show(proposed, folder, out, await _may_cost(hive, proposed))
         if not yes and not (out.terminal and sys.stdin.isatty() and not way.ci and not way.as_json):
             return NEEDS_YOU
         if not yes and not await _said_yes(out, asked):

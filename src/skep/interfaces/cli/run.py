@@ -15,7 +15,7 @@ from skep.errors import Invalid
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import command, json_option, session_option
-from skep.interfaces.cli.words import count, one_line
+from skep.interfaces.cli.words import count, one_line, price
 
 if TYPE_CHECKING:
     from skep.app import Session, Skep
@@ -127,9 +127,13 @@ def run(
 
 
 def _look(plan: Plan, folder: Path, prompts: bool, as_json: bool) -> int:
+    from skep.app import may_cost
     from skep.interfaces.cli import dryrun
 
-    (dryrun.show_prompts if prompts else dryrun.show)(plan, folder, Out(), as_json)
+    if prompts:
+        dryrun.show_prompts(plan, folder, Out(), as_json)
+    else:
+        dryrun.show(plan, folder, Out(), as_json, place.go(may_cost(plan, folder)))
     return 0
 
 
@@ -320,7 +324,9 @@ async def carry(hive: Skep, session: Session, after: int, way: Way, asked: Inter
     out = Out(on_broken=asked.more)
     watched = out.terminal and not way.ci and not way.as_json
     face = face_for(out, watched, way.as_json)
-    face.begin(view)
+    face.begin(msgspec.structs.replace(view, estimate=session.estimate))
+    if session.estimate is not None:
+        face.note(price(session.estimate, view.limits.cost_usd))
     for note in session.notes:
         face.note(note)
     following = Following(session, face, asked, stay=watched and stay, refuses=way.ci)

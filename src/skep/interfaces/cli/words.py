@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skep.core.estimates import Estimate
     from skep.core.model import Cost
 
 #: State of a task -> its mark, and the one for terminals that know ASCII only.
@@ -89,8 +90,44 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def money(cost: Cost, limit: float = 0.0) -> str:
     """Such as $3.41/$15; with ~ where a part is estimated, with ? where a price is not known."""
-    shown = f"{'~' if cost.estimated else ''}${cost.usd:.2f}" if cost.usd >= 0.005 or not cost.usd else f"${cost.usd:.4f}"
+    shown = ("~" if cost.estimated else "") + dollars(cost.usd)
     return shown + ("+?" if cost.unpriced else "") + (f"/${limit:g}" if limit else "")
+
+
+def dollars(usd: float) -> str:
+    """Such as $3.41; what is less than a cent with more digits."""
+    return f"${usd:.2f}" if usd >= 0.005 or not usd else f"${usd:.4f}"
+
+
+def price(found: Estimate, limit: float = 0.0) -> str:
+    """What something may cost, in a sentence that says where that comes from and what nobody knows.
+
+    Args:
+        limit: dollars at which it is stopped, 0 = none.
+    """
+    if found.p50 is None or found.p90 is None:
+        known = "price unknown"
+    else:
+        known = f"price {dollars(found.p50)} (p50) to {dollars(found.p90)} (p90)"
+    told = [f"{known}, {found.tokens50:,} to {found.tokens90:,} tokens"]
+    some = len(found.guessed) < found.tasks
+    if found.past:
+        told.append(f"from {count(found.past, 'past task')} here")
+    if found.guessed:
+        told.append(f"a cold guess for {_names(found.guessed)}" if some else "a cold guess, as nothing like it was done here yet")
+    if found.unpriced:
+        whose = "" if found.p50 is None else f" of {_names(found.unpriced)}, which is not in the dollars"
+        told.append(f"[prices] in skep.toml can tell the price{whose}")
+    if found.open:
+        told.append(f"{_names(found.open)} counted once, as the number of items is not known")
+    if limit and found.p90 is not None and found.p90 > limit:
+        told.append(f"stopped at ${limit:g}")
+    return "; ".join(told)
+
+
+def _names(tasks: tuple[str, ...]) -> str:
+    names = [one_line(name, 28) for name in dict.fromkeys(tasks)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def short(commit: str) -> str:

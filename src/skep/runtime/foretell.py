@@ -1,0 +1,81 @@
+"""What a plan may cost: its tasks that cost something, what tasks of earlier sessions here did cost, and the table of prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from skep.config import Config
+from skep.core import inputs as inp
+from skep.core.budgets import FREE
+from skep.core.estimates import Ahead, Estimate, Past, Priced, Tokens, estimate
+from skep.core.model import AgentSpec, Plan, Task
+from skep.core.placement import explain, kind_of
+from skep.core.state import State
+from skep.runtime import node, plans
+from skep.runtime.prices import Prices
+
+#: What is read of the past: the newest sessions, those with longer logs left out, and so many tasks of them in all.
+MAX_SESSIONS, MAX_EVENTS, MAX_PAST = 20, 50_000, 2_000
+
+
+def ahead(plan: Plan, join: inp.JoinNode) -> list[Ahead]:
+    """The tasks of a plan that cost something, each as often as it is carried out by agents: candidates and voters count.
+
+    Args:
+        plan: complete.
+        join: the node it would run on.
+
+    Raises:
+        Invalid, Conflict, Exhausted: the plan can never work.
+    """
+    specs = {spec.name: spec for spec in plan.agents}
+    if all(spec.runtime in FREE for spec in plan.agents) or all(kind_of(task) != "prompt" for task in plan.tasks):
+        return []
+    state = plans.rehearse(plan, join)
+    return [one for task in plan.tasks if kind_of(task) == "prompt" for one in _of(task, specs, state)]
+
+
+def _of(task: Task, specs: dict[str, AgentSpec], state: State) -> Iterator[Ahead]:
+    many = task.foreach is not None
+    for name in task.candidates or (task.agent,):
+        spec = specs.get(name) or _best(task, specs, state)
+        if spec is not None and spec.runtime not in FREE:
+            yield Ahead(task.id, spec.runtime, spec.model, task.type, many)
+    judge = specs.get(task.vote.by) if task.vote is not None else None
+    if judge is not None and judge.runtime not in FREE:
+        for _ in range(max(1, judge.count)):
+            yield Ahead(task.id, judge.runtime, judge.model, judge.type or "review", many)
+
+
+def _best(task: Task, specs: dict[str, AgentSpec], state: State) -> AgentSpec | None:
+    """The agent that would get it, if nobody is named."""
+    found = explain(state, task)
+    agent = state.agents.get(found.target) if found is not None else None
+    return specs.get(agent.spec) if agent is not None else None
+
+
+def past(state: State) -> Iterator[Past]:
+    """What the tasks of a session cost that are over, as far as their agents told it."""
+    for entry in state.entries.values():
+        agent = state.agents.get(entry.agent)
+        spec = state.specs.get(agent.spec) if agent is not None else None
+        cost = entry.cost
+        if spec is not None and cost is not None and cost.tokens and not cost.estimated and entry.ended:
+            tokens = Tokens(cost.input, cost.cached, cost.output)
+            yield Past(spec.runtime, spec.model, entry.task.type, tokens, None if cost.unpriced else cost.usd)
+
+
+def priced(prices: Prices) -> Priced:
+    """The table, as an estimate asks it."""
+
+    def of(model: str, tokens: Tokens) -> float | None:
+        return prices.dollars(model, tokens.input, tokens.cached, tokens.output)
+
+    return of
+
+
+def foretell(plan: Plan, folder: Path, config: Config) -> Estimate:
+    """The estimate where there is no past. Raises as `ahead`."""
+    join = node.join(folder, node.SystemClock())
+    return estimate(ahead(plans.complete(plan, config), join), (), priced(Prices(config.prices)))

@@ -1,0 +1,85 @@
+"""What a run may cost, before it costs anything: on a dry run, at its start, for a plan that an agent made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.interfaces.cli.conftest import Skep
+from tests.interfaces.cli.terminal import User
+
+CLIENT = Path(__file__).parents[2] / "runtime" / "drivers" / "claude_like.py"
+TABLE = "[prices.gpt-x]\ninput = 1.0\noutput = 10.0\n"
+
+
+@pytest.fixture
+def workflow(user: User) -> str:
+    """One task by an agent that says that it cost a cent, one by an agent of which nothing is known, one that is free."""
+    program = user.folder / "claude"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {CLIENT} "$@"\n')
+    program.chmod(0o755)
+    user.write(
+        "wf.yaml",
+        "version: 1\nname: dear\nrules: [{do: always, tool: Bash}]\nlimits: {cost_usd: 100}\n"
+        f"agents:\n  coder: {{runtime: claude, model: opus, with: {{program: {program}}}}}\n"
+        "  other: {runtime: codex, model: gpt-x, with: {program: /bin/false}}\n"
+        'tasks:\n  api: {agent: coder, prompt: "$ touch made"}\n  free: {run: "true"}\n',
+    )
+    return "wf.yaml"
+
+
+def with_other(user: User) -> str:
+    """The workflow with a task for the agent of which nothing is known."""
+    text = (user.repo.top / "wf.yaml").read_text()
+    user.write("both.yaml", text + '  docs: {agent: other, prompt: "Write."}\n')
+    return "both.yaml"
+
+
+def test_without_a_past_it_is_a_guess_and_touches_nothing(user: User, skep: Skep, workflow: str) -> None:
+    ran = skep("run", workflow, "--dry-run")
+    assert "price unknown, 338,000 to 2,130,000 tokens; a cold guess, as nothing like it was done here yet" in ran.out
+    found = skep("run", workflow, "--dry-run", "--json").json["estimate"]
+    assert (found["tasks"], found["p50"], found["guessed"], found["unpriced"]) == (1, None, ["api"], ["api"])
+    assert not (user.repo.top / ".skep").exists()
+    user.write("free.yaml", "version: 1\ntasks: {free: {run: 'true'}}\n")
+    assert "price" not in skep("run", "free.yaml", "--dry-run").out
+    assert skep("run", "free.yaml", "--dry-run", "--json").json["estimate"] is None
+
+
+def test_what_was_spent_here_foretells_the_price_and_the_rest_stays_a_guess(user: User, skep: Skep, workflow: str) -> None:
+    for _ in range(3):
+        ran = user.run("run", workflow, "--ci", "--new")
+        assert ran.code == 0
+    assert "a cold guess" in ran.out, "two are too few"
+    assert "price $0.01 (p50) to $0.01 (p90), 2 to 2 tokens; from 3 past tasks here\n" in skep("run", workflow, "--dry-run").out
+    both = skep("run", with_other(user), "--dry-run").out
+    assert "price $0.01 (p50) to $0.01 (p90)" in both
+    assert "from 3 past tasks here; a cold guess for docs" in both
+    assert "[prices] in skep.toml can tell the price of docs, which is not in the dollars" in both
+    user.write("skep.toml", TABLE)
+    priced = skep("run", "both.yaml", "--dry-run", "--json").json["estimate"]
+    assert (priced["p50"], priced["p90"], priced["unpriced"]) == (pytest.approx(0.42), pytest.approx(2.41), [])
+
+
+def test_at_the_start_of_a_run_it_is_said_before_anything_else_begins(user: User, workflow: str) -> None:
+    ran = user.run("run", workflow, "--ci")
+    assert ran.out.index("price unknown") < ran.out.index("▶ api")
+    lines = [json.loads(line) for line in user.run("run", workflow, "--ci", "--new", "--json").out.splitlines()]
+    begun = next(line["session"] for line in lines if line["type"] == "session")
+    assert begun["estimate"]["guessed"] == ["api"]
+
+
+def test_a_plan_that_an_agent_made_is_shown_with_its_price(user: User, skep: Skep) -> None:
+    user.write("the-plan.yaml", "version: 1\ntasks:\n  one: {prompt: write one}\n  two: {needs: [one], prompt: write two}\n")
+    config = '[planner]\nruntime = "shell"\nwith = {run = "cp the-plan.yaml $SKEP_OUT/plan.yaml"}\n'
+    user.write("skep.toml", f'{config}[planner.agents.worker]\nruntime = "codex"\nmodel = "gpt-x"\n{TABLE}')
+    user.repo.commit({"the-plan.yaml": (user.repo.top / "the-plan.yaml").read_text()})
+    ran = skep("run", "write both of them")
+    assert ran.code == 4
+    assert ran.out.index("a cold guess, as nothing like it was done here yet") < ran.out.index("prompt for worker: write one")
+    found = skep("plan", "--json").json["estimate"]
+    assert (found["tasks"], found["guessed"]) == (2, ["one", "two"])
+    assert 0 < found["p50"] < found["p90"]

@@ -131,6 +131,19 @@ def test_a_command_keeps_the_words_that_were_written() -> None:
     assert one("{run: make, setup: make deps}").setup == ("make deps",)
 
 
+def test_agents_are_as_many_as_there_is_work_for_and_voters_as_many_as_they_say() -> None:
+    text = """
+version: 1
+agents:
+  claude: {runtime: claude}
+  judge: {runtime: claude}
+  few: {runtime: claude, count: 2}
+tasks:
+  a: {prompt: x, candidates: [claude, claude], vote: {by: judge}}
+"""
+    assert {spec.name: spec.count for spec in small(text).agents} == {"claude": 0, "judge": 1, "few": 2}
+
+
 def test_what_was_given_counts_before_defaults_and_an_input_without_either_is_empty() -> None:
     text = "version: 1\ninputs: {a: {default: x}, b: {default: y}, c: {}, d: {default: 7}}\ntasks: {it: {run: make}}"
     assert small(text, b="z").inputs == {"a": "x", "b": "z", "c": "", "d": "7"}

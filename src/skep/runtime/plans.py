@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.agents import Runtime, types
 from skep.config import Config
@@ -79,13 +80,18 @@ def scaled(plan: Plan, config: Config, has: Resources) -> tuple[str, ...]:
 
 
 class Step(Struct, frozen=True):
-    """A task of a plan as it would begin: how many tasks come before it one after the other, where it works, who would do it."""
+    """A task of a plan as it would begin: how many tasks come before it one after the other, where it works, who would do it.
+
+    Of a task with candidates it says who would do each of them, and who would vote.
+    """
 
     task: str
     level: int
     needs: tuple[str, ...]
     mode: str
     explanation: Explanation | None
+    candidates: tuple[Explanation | None, ...] = ()
+    voters: tuple[str, ...] = ()
 
 
 def preview(plan: Plan, join: inp.JoinNode) -> list[Step]:
@@ -101,10 +107,16 @@ def preview(plan: Plan, join: inp.JoinNode) -> list[Step]:
     for name in TopologicalSorter({task.id: task.needs for task in plan.tasks}).static_order():
         levels[name] = 1 + max((levels[need] for need in tasks[name].needs), default=0)
     order = {task.id: number for number, task in enumerate(plan.tasks)}
-    return [
-        Step(name, levels[name], tasks[name].needs, mode_of(tasks[name]), explain(state, tasks[name]))
-        for name in sorted(levels, key=lambda name: (levels[name], order[name]))
-    ]
+    return [_step(state, tasks[name], levels[name]) for name in sorted(levels, key=lambda name: (levels[name], order[name]))]
+
+
+def _step(state: State, task: Task, level: int) -> Step:
+    if not task.candidates:
+        return Step(task.id, level, task.needs, mode_of(task), explain(state, task))
+    rivals = (replace(task, agent=name or task.agent) for name in task.candidates)
+    kind = state.specs.get(task.vote.by) if task.vote is not None else None
+    voters = tuple(f"{kind.name}-{seat}" for seat in range(1, kind.count + 1)) if kind is not None else ()
+    return Step(task.id, level, task.needs, mode_of(task), None, tuple(explain(state, rival) for rival in rivals), voters)
 
 
 def foretold(plan: Plan, config: Config) -> str:

@@ -103,12 +103,13 @@ def parse(
     drafts = _checked(values, root, file, read, known or Known(), problems)
     problems.check()
     folder, shape = file.parent if file is not None else Path(), values.get("topology", "")
+    voters = {vote["by"] for draft in drafts.values() if isinstance(vote := draft.values.get("vote"), dict)}
     return Plan(
         name=values.get("name") or name_of(file.stem if file is not None else source),
         objective=values.get("objective", ""),
         inputs=given,
         limits=msgspec.convert(values.get("limits", {}), Limits),
-        agents=tuple(_agent(name, spec) for name, spec in values.get("agents", {}).items()),
+        agents=tuple(_agent(name, spec, name in voters) for name, spec in values.get("agents", {}).items()),
         tasks=tuple(_task(draft, now) for draft in drafts.values()),
         verify=values.get("verify"),
         setup=_commands(values.get("environment", {}).get("setup", ())),
@@ -216,9 +217,10 @@ def _task(draft: Draft, now: int) -> Task:
     return complete(msgspec.convert({**values, "id": draft.id, "options": draft.values.get("with", {})}, Task))
 
 
-def _agent(name: str, spec: dict[str, Any]) -> AgentSpec:
+def _agent(name: str, spec: dict[str, Any], votes: bool) -> AgentSpec:
+    """Agents are as many as there is work for, voters as many as there are to be votes."""
     confined = {"sandbox": _confined(spec["sandbox"])} if "sandbox" in spec else {}
-    return msgspec.convert({"name": name, **spec, **confined}, AgentSpec)
+    return msgspec.convert({"name": name, "count": int(votes), **spec, **confined}, AgentSpec)
 
 
 def _confined(value: Any) -> Confinement:

@@ -151,7 +151,11 @@ AGENT = Record(
         ),
         "model": Field(WORDS, "The model, for runtimes that have one."),
         "capabilities": Field(ListOf(ABILITY, most=50), "What it can do.", "what its type says, else anything"),
-        "count": Field(Number(0, 1000), "How many of it may work at once; 0 = as many as `limits.agents`.", "1"),
+        "count": Field(
+            Number(0, 1000),
+            "How many of it may work at once; 0 = as many as `limits.agents`. Each has one vote.",
+            "0; 1 if it votes",
+        ),
         "max_load": Field(Number(1, 1000), "Tasks that one of it carries at a time.", "1"),
         "resources": Field(RESOURCES, "Its weight in placement, and a ceiling."),
         "strict": Field(Flag(), "Whether its resources are reserved in full.", "`false`"),

@@ -37,6 +37,14 @@ def test_a_person_decides_what_the_vote_did_not(user: User, skep: Skep) -> None:
     assert skep("candidates", "nothing").code == 2
 
 
+def test_a_dry_run_names_who_would_try_and_who_would_vote(user: User, skep: Skep) -> None:
+    user.write("wf.yaml", STORY)
+    said = skep("run", "wf.yaml", "--dry-run").out
+    assert "-> candidate 1: coder-1" in said
+    assert "-> candidate 2: coder-" in said
+    assert "voted on by judge-1, judge-2" in said
+
+
 def test_a_word_to_an_agent_waits_for_its_next_prompt(user: User, skep: Skep) -> None:
     user.write("wf.yaml", STORY.replace(", candidates: 2, vote: {by: judge}", ""))
     assert skep("run", "wf.yaml").code == 0

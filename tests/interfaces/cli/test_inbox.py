@@ -44,7 +44,7 @@ def window(user: User, workflow: str) -> Iterator[Window]:
 
 def begun(user: User, workflow: str) -> Live:
     run = user.start("run", workflow)
-    run.until("NEEDS YOU: Bash: touch made skep approve api/1 | skep deny api/1")
+    run.until("NEEDS YOU: Bash: touch made (skep approve api/1 | skep deny api/1)")
     return run
 
 

@@ -30,9 +30,13 @@ def show(plan: Plan, folder: Path, out: Out, as_json: bool, cost: Estimate) -> N
             out.line((f"level {level}", "dim"))
         needs = f"  needs {', '.join(one_line(need, 40) for need in step.needs)}" if step.needs else ""
         out.line("  ", (f"{one_line(step.task, 28):{names}}", "bold"), f"  {step.mode}{needs}")
-        said = step.explanation
-        if said is not None:
-            out.line(f"  {'':{names}}  -> {said.target}  score {said.score:.2f}: {'; '.join(one_line(r) for r in said.reasons)}")
+        for number, said in enumerate(step.candidates or (step.explanation,), 1):
+            if said is not None:
+                what = f"candidate {number}: " if step.candidates else ""
+                why = "; ".join(one_line(reason) for reason in said.reasons)
+                out.line(f"  {'':{names}}  -> {what}{said.target}  score {said.score:.2f}: {why}")
+        if step.voters:
+            out.line(f"  {'':{names}}  voted on by {', '.join(step.voters)}")
 
 
 def show_prompts(plan: Plan, folder: Path, out: Out, as_json: bool) -> None:

@@ -92,7 +92,7 @@ class Teller:
         what = one_line(f"{e.tool}: {e.about}", 300)
         if e.verdict:
             return ("", e.task, f"refused {what} ({e.rule})") if e.verdict == "no" else None
-        return "needs-you", e.task, f"NEEDS YOU: {what}  " + "  |  ".join(asks.leave(f"{e.task}/{e.number}"))
+        return "needs-you", e.task, f"NEEDS YOU: {what}  ({' | '.join(asks.leave(f'{e.task}/{e.number}'))})"
 
     def _answered_leave(self, e: ev.ApprovalAnswered) -> tuple[str, str, str]:
         said = (
@@ -138,7 +138,7 @@ class Teller:
 
     def _asks(self, task: str, question: str, detail: str) -> tuple[str, str, str]:
         about = f" ({detail})" if detail else ""
-        return "needs-you", task, f"NEEDS YOU: {asks.words(question)}{about}  " + "  |  ".join(asks.answers(question, task))
+        return "needs-you", task, f"NEEDS YOU: {asks.words(question)}{about}  ({' | '.join(asks.answers(question, task))})"
 
     def _answered(self, e: ev.TaskAnswered) -> tuple[str, str, str]:
         return "", e.task, f"{e.answer}" + (f" by {e.by}" if e.by else "") + (f": {e.comment}" if e.comment else "")

@@ -56,6 +56,7 @@ def user(server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             (home / path).write_text(text.replace("{url}", server.url), encoding="utf-8")
     for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "SKEP_"))]:
         monkeypatch.delenv(name)
+    env["SKEP_SANDBOX"] = "on"
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     return env

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from msgspec.structs import replace
@@ -16,16 +18,17 @@ from msgspec.structs import replace
 from skep.errors import Invalid
 from skep.runtime.confined import Wards
 from skep.security import Sandbox
-from skep.security.egress import Egress, Host, is_public, parse, permitted
+from skep.security.egress import Egress, Host, is_public, near, parse, permitted
 from skep.terminals.native import Native
 from tests.contracts.sandbox import Yard
 from tests.contracts.terminal import run
 from tests.security.test_bubblewrap import bubblewrap
 from tests.security.test_landlock import landlock
 
-#: What a confined program asks for, one line each; it prints status and the beginning of the body.
+#: What a confined program asks the proxy for, one line each, its own loopback too; it prints status and the beginning of the body.
 ASK = """
-import sys, urllib.request, urllib.error
+import os, sys, urllib.request, urllib.error
+os.environ.pop('NO_PROXY', ''), os.environ.pop('no_proxy', '')
 for url in sys.argv[1:]:
     try:
         with urllib.request.urlopen(url, timeout=20) as answer:
@@ -86,14 +89,19 @@ def test_hosts_are_named_exactly() -> None:
 
 
 @asynccontextmanager
-async def website(words: str) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server on loopback: where it is, and what it was sent."""
+async def website(words: str, keeps: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server on loopback: where it is, and what it was sent. `keeps`: it keeps connections, whatever it is asked."""
     heard: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(words)}\r\n\r\n{words}".encode())
-        await writer.drain()
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                heard.append(await reader.readuntil(b"\r\n\r\n"))
+                begun = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nConnection: keep-alive" if keeps else "HTTP/1.1 200 OK"
+                writer.write(f"{begun}\r\nContent-Length: {len(words)}\r\n\r\n{words}".encode())
+                await writer.drain()
+                if not keeps:
+                    break
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -142,4 +150,52 @@ async def test_a_name_at_a_private_address_is_refused_unless_it_is_named_with_it
                 said = (await run(wards, profile))[1]
             assert said.startswith(begins), said
             assert "private address" in said or begins == "200 hello"
+    await wards.close()
+
+
+async def test_what_is_near_is_found_where_it_is_and_nothing_else(tmp_path: Path) -> None:
+    found = bubblewrap(tmp_path / "sandbox")
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    code = ASK.replace("os.environ.pop('NO_PROXY', ''), os.environ.pop('no_proxy', '')", "assert os.environ['NO_PROXY']")
+    async with website("hello") as (named, heard), website("not for you") as (other, unheard):
+        urls = (f"http://localhost:{named.rpartition(':')[2]}/page", f"http://{named}/", f"http://{other}/")
+        profile = yard.profile(sys.executable, "-I", "-c", code, *urls)
+        with wards.of(profile.nonce, yard.bounds, hosts=(named,)):
+            said = (await run(wards, profile))[1]
+        assert [line[:9] for line in said.splitlines()] == ["200 hello", "200 hello", "none <url"], said
+        assert heard[0].startswith(b"GET /page HTTP/1.1")
+        assert unheard == []
+    assert near(("localhost:80", "[::1]:81", "127.1.2.3:82", "127.evil.com:83", "10.0.0.1:84", "localhost", "*")) == (
+        ("127.0.0.1", 80),
+        ("127.1.2.3", 82),
+        ("::1", 81),
+    )
+    with pytest.raises(Invalid, match="names 64 hosts on the loopback"), wards.of("n", yard.bounds, hosts=many_near()):
+        pass
+    await wards.close()
+
+
+def many_near() -> tuple[str, ...]:
+    """More than can be handed over."""
+    return tuple(f"localhost:{port}" for port in range(1, 65))
+
+
+async def test_each_connection_to_the_proxy_is_for_one_request(tmp_path: Path) -> None:
+    found = bubblewrap(tmp_path / "sandbox")
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    code = """
+    import http.client, os, sys
+    proxy = http.client.HTTPConnection(os.environ['HTTP_PROXY'].removeprefix('http://'))
+    for path in ('/one', '/two'):  # opens another connection if the last answer says that it was the last
+        proxy.request('GET', sys.argv[1] + path)
+        print(proxy.getresponse().read().decode(), proxy.sock is None)
+    """
+    async with website("hello", keeps=True) as (named, heard):
+        profile = yard.profile(sys.executable, "-I", "-c", dedent(code), f"http://{named}")
+        with wards.of(profile.nonce, yard.bounds, hosts=(named,)):
+            ended, said = await run(wards, profile)
+        assert (ended.code, said.splitlines()) == (0, ["hello True"] * 2), said
+        assert [one.partition(b" HTTP")[0] for one in heard] == [b"GET /one", b"GET /two"]
     await wards.close()

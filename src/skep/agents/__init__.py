@@ -29,6 +29,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         feedback: why the last attempt failed, or empty. The prompt has it already.
         conversation: the client's own thread to go on in, as an earlier attempt told it (`Talks`), or empty.
         again: what the agent is told instead of `prompt` when it goes on in that thread.
+        confined: whether Skep confines what it starts: a client then needs no sandbox of its own, and can have none in there.
         usd: what it may cost at most, in dollars; 0 = no bound. For clients that can hold it themselves; Skep does in any case.
     """
 
@@ -46,6 +47,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     prompt: str = ""
     conversation: str = ""
     again: str = ""
+    confined: bool = False
     usd: float = 0.0
 
 

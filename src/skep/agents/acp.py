@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used
+from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, claude, codex, gemini, opencode
 from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import bounded
 from skep.agents.lines import Lines, Message
@@ -19,21 +19,15 @@ from skep.agents.process import to_the_end
 from skep.errors import SkepError
 from skep.terminals import Terminals
 
+#: Clients that speak it, by themselves or by an adapter whose name begins with theirs.
+KNOWN = (claude.CLIENT, codex.CLIENT, gemini.CLIENT, opencode.CLIENT)
 #: Whatever the agent is, it gets what the known ones want.
 CLIENT = Client(
     name="acp",
     install="as its own manual says",
     wants=("ANTHROPIC_*", "CLAUDE_CODE_*", "OPENAI_*", "CODEX_*", "GEMINI_*", "GOOGLE_*", "OPENCODE_*", "IS_SANDBOX"),
-    logins=(
-        ".claude/.credentials.json",
-        ".codex/auth.json",
-        ".codex/config.toml",
-        ".gemini/oauth_creds.json",
-        ".gemini/google_accounts.json",
-        ".gemini/settings.json",
-        ".local/share/opencode/auth.json",
-        ".config/opencode/opencode.json",
-    ),
+    logins=tuple(path for client in KNOWN for path in client.logins),
+    settings=tuple(path for client in KNOWN for path in client.settings),
 )
 ABOUT_US = {
     "protocolVersion": 1,

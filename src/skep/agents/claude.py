@@ -30,6 +30,8 @@ CLIENT = Client(
         "IS_SANDBOX",
     ),
     logins=(".claude/.credentials.json",),
+    hosts=("*.anthropic.com", "claude.ai", "claude.com", "*.claude.com"),
+    addresses=("ANTHROPIC_BASE_URL", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL", "ANTHROPIC_FOUNDRY_BASE_URL"),
     threads=".claude/projects/{cwd}/{id}.jsonl",
     quiet={
         "DISABLE_TELEMETRY": "1",
@@ -73,7 +75,7 @@ class ClaudeRuntime:
         thread = CLIENT.thread(job)
         with CLIENT.at_home(job) as env:
             # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
-            env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"}
+            env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"} | ({"IS_SANDBOX": "1"} if job.confined else {})
             async with Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client:
                 return await Talk(job, host, client).go(job.again if thread else job.prompt)
 

@@ -26,8 +26,11 @@ class Client(Struct, frozen=True, kw_only=True):
         name: of the runtime, and of the program.
         install: the command that installs it.
         wants: variables of the owner that it gets: its login, and where its model is.
-        logins: files below the user's HOME with the login and the providers: shared with every task's home, never copied,
-            because a login that is refreshed in a copy is worth nothing in the original.
+        logins: files below the user's HOME with the login: shared with every task's home, never copied, because a login that
+            is refreshed in a copy is worth nothing in the original.
+        settings: files below the user's HOME with the providers: shared, and only read.
+        hosts: where its model is, if nobody says otherwise.
+        addresses: variables of the owner that name another address of its model.
         threads: where below its HOME it keeps the thread `{id}` of the folder `{cwd}`, as a pattern of files.
         quiet: variables that keep an unattended client from doing what nobody asked for.
     """
@@ -36,6 +39,9 @@ class Client(Struct, frozen=True, kw_only=True):
     install: str
     wants: tuple[str, ...]
     logins: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     threads: str = ""
     quiet: dict[str, str] = {}
 
@@ -63,7 +69,7 @@ class Client(Struct, frozen=True, kw_only=True):
         """The environment to start it in: a HOME of the task's own, with the user's login in it as long as this is entered."""
         home, users = Path(job.home), Path(job.env.get("HOME") or os.path.expanduser("~"))
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shared = [(home / name, users / name) for name in self.logins if (users / name).is_file()]
+        shared = [(home / name, users / name) for name in (*self.logins, *self.settings) if (users / name).is_file()]
         for mine, login in shared:
             mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not mine.is_symlink():

@@ -16,10 +16,15 @@ CLIENT = Client(
     name="codex",
     install="npm install -g @openai/codex",
     wants=("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*"),
-    logins=(".codex/auth.json", ".codex/config.toml"),
+    logins=(".codex/auth.json",),
+    settings=(".codex/config.toml",),
+    hosts=("*.openai.com", "chatgpt.com", "*.chatgpt.com"),
+    addresses=("OPENAI_BASE_URL",),
     threads=".codex/sessions/**/*{id}.jsonl",
 )
+#: In Skep's sandbox its own cannot be made: it would need namespaces, which nothing confined can make.
 _MODES = {
+    "confined": ("--sandbox", "danger-full-access"),
     "edits": ("--sandbox", "workspace-write"),
     "all": ("--dangerously-bypass-approvals-and-sandbox",),
 }
@@ -35,7 +40,8 @@ def runtime(terminals: Terminals) -> OneWay:
 def arguments(job: Job, thread: str) -> tuple[str, ...]:
     """The command line; the prompt comes through standard input."""
     options = read(CodexOptions, job.options)
-    words = [options.program, "exec", "--json", "--skip-git-repo-check", *_MODES[options.permissions]]
+    mode = "confined" if job.confined and options.permissions == "edits" else options.permissions
+    words = [options.program, "exec", "--json", "--skip-git-repo-check", *_MODES[mode]]
     words += ["--config", f"sandbox_workspace_write.writable_roots={json.dumps([job.out])}"]
     words += ["--model", job.model] if job.model else []
     words += options.args

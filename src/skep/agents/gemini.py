@@ -15,7 +15,10 @@ CLIENT = Client(
     name="gemini",
     install="npm install -g @google/gemini-cli",
     wants=("GEMINI_*", "GOOGLE_*"),
-    logins=(".gemini/oauth_creds.json", ".gemini/google_accounts.json", ".gemini/settings.json"),
+    logins=(".gemini/oauth_creds.json", ".gemini/google_accounts.json"),
+    settings=(".gemini/settings.json",),
+    hosts=("*.googleapis.com", "accounts.google.com"),
+    addresses=("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"),
     threads=".gemini/tmp/**/chats/*{id:.8}*.json*",
     # The folder is a worktree of the user's own repository: running the task there is the trust.
     quiet={"GEMINI_CLI_TRUST_WORKSPACE": "true", "GEMINI_TELEMETRY_ENABLED": "false"},

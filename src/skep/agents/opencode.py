@@ -17,12 +17,10 @@ CLIENT = Client(
     name="opencode",
     install="npm install -g opencode-ai",
     wants=("OPENCODE_*", "ANTHROPIC_*", "OPENAI_*", "GEMINI_*", "GOOGLE_*", "OPENROUTER_*"),
-    logins=(
-        ".local/share/opencode/auth.json",
-        ".config/opencode/opencode.json",
-        ".config/opencode/opencode.jsonc",
-        ".config/opencode/config.json",
-    ),
+    logins=(".local/share/opencode/auth.json",),
+    settings=(".config/opencode/opencode.json", ".config/opencode/opencode.jsonc", ".config/opencode/config.json"),
+    hosts=("*.anthropic.com", "*.openai.com", "*.googleapis.com", "opencode.ai", "*.opencode.ai", "models.dev"),
+    addresses=("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"),
     threads=".local/share/opencode/opencode.db",
     quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
 )

@@ -53,7 +53,8 @@ class CodexOptions(Struct, frozen=True):
     """Of `codex`.
 
     Args:
-        permissions: `edits` = commands are confined by Codex to the folder, without network; `all` = they are not.
+        permissions: `edits` = commands are confined to the folder: by Skep's sandbox, or, where that is off, by Codex's own,
+            without network; `all` = Codex confines nothing.
         program: the client, if it is not `codex` on the PATH.
         args: further arguments for `codex exec`.
     """

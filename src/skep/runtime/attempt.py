@@ -272,6 +272,7 @@ class Work:
             conversation=command.conversation,
             usd=command.usd,
             again=again,
+            confined=self.said.mode != "off",
         )
         self.unkept = True
         ending = await runtime.run(job, self)

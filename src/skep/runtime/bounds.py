@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
 
 from skep.config import SandboxConfig
 from skep.core.confinement import Confinement
 from skep.core.model import AgentSpec, Plan, Task
 from skep.core.placement import INPROCESS, kind_of
 from skep.errors import Invalid
+from skep.runtime.grants import needs
 from skep.security import PROPERTIES, Bounds, Limits
 from skep.security.tools import inside, outermost, tools
 from skep.workspace import Around
@@ -31,39 +30,9 @@ CREDENTIALS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Client(Struct, frozen=True):
-    """What a runtime that is a client of a model needs: its login in the user's home, its hosts, variables that name others."""
-
-    login: tuple[str, ...]
-    hosts: tuple[str, ...]
-    variables: tuple[str, ...]
-
-
-CLIENTS = {
-    "claude": Client((".claude/.credentials.json",), ("*.anthropic.com", "claude.ai"), ("ANTHROPIC_BASE_URL",)),
-    "codex": Client((".codex/auth.json",), ("*.openai.com", "chatgpt.com"), ("OPENAI_BASE_URL",)),
-    "gemini": Client((".gemini/oauth_creds.json",), ("*.googleapis.com",), ("GOOGLE_GEMINI_BASE_URL",)),
-    "opencode": Client(
-        (".local/share/opencode/auth.json",),
-        ("*.anthropic.com", "*.openai.com", "*.googleapis.com", "models.dev"),
-        ("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"),
-    ),
-}
-
-
-def needs(runtime: str, env: Mapping[str, str] = os.environ) -> Confinement | None:
-    """What a runtime is granted because it was named: its own login, and the hosts of its model."""
-    client = CLIENTS.get(runtime)
-    if client is None:
-        return None
-    named = [urlsplit(env[name]) for name in client.variables if env.get(name)]
-    others = [f"{url.hostname}:{url.port or (80 if url.scheme == 'http' else 443)}" for url in named if url.hostname]
-    return Confinement(write=tuple(f"~/{path}" for path in client.login), network=(*client.hosts, *others))
-
-
 def of_agent(config: SandboxConfig, plan: Plan, spec: AgentSpec) -> Confinement:
     """How an agent is confined: by the settings, the session, what its runtime needs, and its own words."""
-    return settled(config, plan.sandbox, needs(spec.runtime), spec.sandbox)
+    return settled(config, plan.sandbox, needs(spec), spec.sandbox)
 
 
 def settled(config: SandboxConfig, *said: Confinement | None) -> Confinement:

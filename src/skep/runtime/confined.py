@@ -13,7 +13,7 @@ from skep.core.confinement import Confinement
 from skep.errors import Denied, Unavailable
 from skep.runtime.views import UNCONFINED
 from skep.security import PROPERTIES, Bounds, Limits, Sandbox, words
-from skep.security.egress import Egress, variables
+from skep.security.egress import Egress, near, variables
 from skep.security.limits import Group
 from skep.security.redact import Redactor
 from skep.terminals import Exit, Profile, Terminal, Terminals
@@ -104,7 +104,7 @@ class Wards:
             if self.egress is None:
                 raise Unavailable("There is no proxy here that would reach hosts.", "Leave `network` out.")
             self.egress.admit(nonce, hosts)
-            bounds = replace(bounds, door=self.egress.door)
+            bounds = replace(bounds, door=self.egress.door, near=near(hosts))
         limits = bounds.limits if bounds is not None else Limits()
         before = self._wards.get(nonce)
         ward = self._wards[nonce] = Ward(bounds, tuple(secrets), Group(nonce[:32], limits), tuple(hosts))
@@ -130,7 +130,7 @@ class Wards:
             # The sandbox itself can always be started: whether the program can is to be said as it is without one.
             find_program(profile.argv[0] if profile.argv else "", profile.env.get("PATH", os.defpath), profile.cwd)
             if ward.hosts:
-                profile = replace(profile, env=profile.env | variables(ward.hosts))
+                profile = replace(profile, env=profile.env | variables())
             profile = self._sandbox.confine(profile, ward.bounds)
         hidden = Hidden(ward.secrets, output) if ward.secrets else None
         terminal = await self.plain.create(profile, hidden.feed if hidden is not None else output)

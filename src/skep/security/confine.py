@@ -4,8 +4,8 @@
 imports nothing of Skep and little of the standard library, so that it starts quickly. It fails closed: an error ends it with
 126 before the program runs.
 
-JSON: `namespaces` (whether network, ipc and host name are to be its own), `door`, `port` and `nonce` (where a listener is handed
-over, see `skep.security.egress`), and `read`, `write` (paths), `filter` (a file), which bubblewrap does itself.
+JSON: `namespaces` (whether network, ipc and host name are to be its own), `door`, `listeners` and `nonce` (where
+listeners are handed over, and on which addresses; see `skep.security.egress`), and `read`, `write` (paths), `filter` (a file), which bubblewrap does itself.
 """
 
 from __future__ import annotations
@@ -63,12 +63,16 @@ def _separate() -> None:
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH14x", b"lo", flags | _UP))
 
 
-def _hand_over(door: socket.socket, port: int, nonce: str) -> None:
-    """Makes the listener of the proxy in this network and gives it away; comes back when it is served."""
-    with socket.socket() as listener, door:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(64)
-        socket.send_fds(door, [nonce.encode()], [listener.fileno()])
+def _hand_over(door: socket.socket, places: list[tuple[str, int]], nonce: str) -> None:
+    """Makes the listeners of the proxy in this network and gives them away; comes back when they are served."""
+    listeners = []
+    with contextlib.ExitStack() as stack, door:
+        for host, port in places:
+            listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            listener.bind((host, port))
+            listener.listen(64)
+            listeners.append(listener.fileno())
+        socket.send_fds(door, [nonce.encode()], listeners)
         if not door.recv(1):
             raise OSError("the proxy does not serve this attempt")
 
@@ -121,7 +125,7 @@ def main(said: str, *argv: str) -> None:
         if bounds["namespaces"]:
             _separate()
         if bounds["door"]:
-            _hand_over(door, bounds["port"], bounds["nonce"])
+            _hand_over(door, bounds["listeners"], bounds["nonce"])
         if "filter" not in bounds:
             os.execve(argv[0], argv, os.environ)
         with open(bounds["filter"], "rb") as file:

@@ -4,6 +4,10 @@ A program with hosts to reach has a network of its own, in which there is nothin
 was made there before the program began, and handed over through the door, a Unix socket that no confined program sees: the
 proxy accepts on it from outside. So whose connection it is follows from the listener alone; nothing of Skep's runs inside.
 
+Hosts on this machine's own loopback, such as a model served there, are found where they are: the launcher listens on their
+addresses in the program's network too, and what comes to those goes there and nowhere else. So programs need no proxy for them,
+and for their own loopback either.
+
 A name is looked up once, and the address that was judged is the one that is connected to.
 """
 
@@ -16,19 +20,22 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
 from skep.errors import Invalid, Unavailable
 
-#: Where the proxy listens in a network of its own.
-PORT = 3128
+#: Where the proxy listens in a network of its own: no port that anybody gives to a server.
+PORT = 1023
 #: Ports of hosts that are named without one.
 WEB = (80, 443)
 #: Bytes of a request's head, seconds for it and for connecting, seconds without a byte, connections of one attempt at once.
 HEAD, PATIENCE, IDLE, CONNECTIONS = 32 * 1024, 30.0, 900.0, 128
 _CHUNK = 64 * 1024
+#: Listeners that one program hands over: the proxy's, and those of hosts that are near.
+MOST = 64
 #: Addresses that carry another one in them: prefix, and where the four bytes of that begin.
 _CARRIERS = (
     (ipaddress.ip_network("64:ff9b::/96"), 12),
@@ -82,6 +89,25 @@ def permitted(hosts: Iterable[Host], name: str, port: int) -> Host | None:
     return found
 
 
+def near(hosts: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Address and port of those among these hosts that are named on the loopback, sorted. Raises Invalid for one that is none."""
+    return tuple(sorted({(address, host.port) for host in map(parse, hosts) if host.exact and (address := _near(host.name))}))
+
+
+def _near(name: str) -> str:
+    """The address of a name that means this machine itself; empty if it is none."""
+    if name == "localhost":
+        return "127.0.0.1"
+    return name if name == "::1" or (name.startswith("127.") and _is_address(name)) else ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
+
+
 def is_public(address: str) -> bool:
     """Whether it is an address of the internet: not private, loopback, link-local (metadata services), or such in disguise."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -121,18 +147,24 @@ class Egress:
         self.door = str(folder / "door")
         self._listening: socket.socket | None = None
         self._hosts: dict[str, list[Host]] = {}  # by nonce
+        self._near: dict[str, tuple[tuple[str, int], ...]] = {}
         self._servers: dict[str, list[asyncio.Server]] = {}
         self._tunnels: dict[str, set[asyncio.Task[None]]] = {}
 
     def admit(self, nonce: str, hosts: Iterable[str]) -> None:
         """From now on programs with that nonce may reach these hosts. Raises Invalid for one that is none, Unavailable."""
-        self._hosts[nonce] = [parse(host) for host in hosts]
+        hosts = tuple(hosts)
+        named, nearby = [parse(host) for host in hosts], near(hosts)
+        if len(nearby) >= MOST:
+            raise Invalid(f"`network` names {len(nearby)} hosts on the loopback.", f"At most {MOST - 1} are possible.")
+        self._hosts[nonce], self._near[nonce] = named, nearby
         if self._listening is None:
             self._open()
 
     def dismiss(self, nonce: str) -> None:
         """They may not any more; what is open is closed."""
         self._hosts.pop(nonce, None)
+        self._near.pop(nonce, None)
         for server in self._servers.pop(nonce, []):
             server.close()
         for task in self._tunnels.pop(nonce, set()):
@@ -180,13 +212,12 @@ class Egress:
         loop.remove_reader(visitor)
         fds: list[int] = []
         try:
-            data, fds, _, _ = socket.recv_fds(visitor, 200, 1)
+            data, fds, _, _ = socket.recv_fds(visitor, 200, MOST)
             _, uid, _ = struct.unpack("3i", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             nonce = data.decode(errors="replace")
-            if len(fds) == 1 and uid == os.getuid() and nonce in self._hosts:
-                listener = socket.socket(fileno=fds.pop())
-                listener.setblocking(False)
-                task = loop.create_task(self._serve(nonce, listener, visitor))
+            if len(fds) == 1 + len(self._near.get(nonce, ())) and uid == os.getuid() and nonce in self._hosts:
+                listeners = [socket.socket(fileno=fds.pop()) for _ in range(len(fds))][::-1]
+                task = loop.create_task(self._serve(nonce, listeners, visitor))
                 self._tunnels.setdefault(nonce, set()).add(task)
                 return
         except OSError:
@@ -195,20 +226,27 @@ class Egress:
             os.close(fd)
         visitor.close()
 
-    async def _serve(self, nonce: str, listener: socket.socket, visitor: socket.socket) -> None:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, nonce: str, listeners: list[socket.socket], visitor: socket.socket) -> None:
+        """The first listener is the proxy's, each of the others that of one host that is near."""
+
+        async def connected(there: tuple[str, int] | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             open_now = self._tunnels.setdefault(nonce, set())
             task = asyncio.current_task()
             assert task is not None
             open_now.add(task)
             try:
-                await self._request(nonce, reader, writer, len(open_now) > CONNECTIONS)
+                if there is None:
+                    await self._request(nonce, reader, writer, len(open_now) > CONNECTIONS)
+                elif len(open_now) <= CONNECTIONS:
+                    await _pass_on(there, reader, writer)
             finally:
                 open_now.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(connected, sock=listener, limit=HEAD)
-        self._servers.setdefault(nonce, []).append(server)
+        for listener, there in zip(listeners, (None, *self._near[nonce]), strict=True):
+            listener.setblocking(False)
+            server = await asyncio.start_server(partial(connected, there), sock=listener, limit=HEAD)
+            self._servers.setdefault(nonce, []).append(server)
         with visitor, contextlib.suppress(OSError):
             visitor.send(b"!")
 
@@ -234,9 +272,10 @@ class Egress:
         with contextlib.closing(back):
             if onward:
                 back.write(onward)
+                await asyncio.gather(_copy(reader, back), _only_one(there, writer))
             else:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+                await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
 
 def _target(head: bytes) -> tuple[str, int, bytes]:
@@ -277,6 +316,26 @@ async def _connect(addresses: list[str], port: int) -> tuple[asyncio.StreamReade
     raise failed
 
 
+async def _only_one(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """An answer, told to be the last of its connection, whatever the host says: the next request may be for another host."""
+    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        head = b"HTTP/1.1 100"
+        while head.startswith(b"HTTP/1.1 100"):  # goes before the answer itself
+            head = await asyncio.wait_for(source.readuntil(b"\r\n\r\n"), IDLE)
+            first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+            kept = [line for line in lines if not line.lower().startswith((b"connection:", b"keep-alive:", b"proxy-"))]
+            target.write(b"\r\n".join([first, *kept, b"Connection: close", b"", b""]))
+    await _copy(source, target)
+
+
+async def _pass_on(there: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A connection to a host that is near."""
+    with contextlib.suppress(OSError, TimeoutError):
+        back, onward = await asyncio.wait_for(asyncio.open_connection(*there), PATIENCE)
+        with contextlib.closing(onward):
+            await asyncio.gather(_copy(reader, onward), _copy(back, writer))
+
+
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     """Bytes from one to the other, no faster than they are taken, until one has no more or nothing comes for long."""
     with contextlib.suppress(OSError, TimeoutError):
@@ -288,10 +347,8 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             target.write_eof()
 
 
-def variables(hosts: Iterable[str]) -> dict[str, str]:
-    """The environment by which programs find the proxy. Their own loopback is theirs, unless a host of it is named."""
+def variables() -> dict[str, str]:
+    """The environment by which programs find the proxy. What is near needs none."""
     proxy = f"http://127.0.0.1:{PORT}"
-    near = ("localhost", "127.0.0.1", "::1")
-    own = "" if any(parse(host).name in near for host in hosts) else ",".join(near)
-    upper = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": own}
+    upper = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "localhost,127.0.0.1,::1"}
     return {**upper, **{name.lower(): value for name, value in upper.items()}, "NODE_USE_ENV_PROXY": "1"}

@@ -105,9 +105,9 @@ def own_home(profile: Profile, bounds: Bounds) -> str:
     return "" if any(inside(home, path) for path in bounds.write) else bounds.home
 
 
-def handing_over(profile: Profile, bounds: Bounds) -> dict[str, str | int]:
+def handing_over(profile: Profile, bounds: Bounds) -> dict[str, object]:
     """What `skep.security.confine` is told about the door."""
-    return {"door": bounds.door, "port": PORT, "nonce": profile.nonce}
+    return {"door": bounds.door, "listeners": (("127.0.0.1", PORT), *bounds.near), "nonce": profile.nonce}
 
 
 def _mounts(bounds: Bounds, profile: Profile) -> dict[str, tuple[str, str]]:
@@ -118,7 +118,7 @@ def _mounts(bounds: Bounds, profile: Profile) -> dict[str, tuple[str, str]]:
         mounts[home] = ("--bind", own) if own else ("--tmpfs", "")
     mounts |= {path: ("--ro-bind-try", path) for path in bounds.read if path != home}
     mounts |= {path: ("--ro-bind-try", source) for path, source in bounds.instead.items()}
-    mounts |= {path: ("--bind-try", path) for path in bounds.write if path != home}
+    mounts |= {path: ("--bind-try", path) for path in bounds.write}
     return mounts
 
 

@@ -34,6 +34,8 @@ _HOME = (
     ".pyenv", ".rbenv", ".rustup", ".rvm", ".sdkman", ".volta", "anaconda3", "go/bin", "go/pkg", "mambaforge", "miniconda3",
     "miniforge3", "sdk",
 )  # fmt: skip
+#: Links that may lead from one to the next.
+_LINKS = 40
 #: Elsewhere.
 _ELSEWHERE = ("/opt", "/nix/store", "/run/current-system/sw", "/snap/bin")
 
@@ -105,6 +107,35 @@ def _installed(place: str) -> Iterator[str]:
     for name in ("lib/node_modules", "lib/python3"):
         if (around / name).is_dir():
             yield str(around / name)
+
+
+def installed(program: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """What a program needs of where it is installed: itself, what leads to it, what lies around it; empty if it is not there.
+
+    Args:
+        program: a path, or a name that is looked for.
+        env: of the program: its PATH and HOME count.
+    """
+    found = shutil.which(os.path.expanduser(program), path=env.get("PATH", os.defpath))
+    needed: list[str] = []
+    for _ in range(_LINKS):
+        if found is None:
+            break
+        needed += _around(os.path.abspath(found))
+        found = os.path.join(os.path.dirname(found), os.readlink(found)) if os.path.islink(found) else None
+    home = os.path.realpath(env.get("HOME") or "/nonexistent")
+    return outermost({real for path in needed if not inside(home, real := os.path.realpath(path)) and not _covered(real)})
+
+
+def _around(program: str) -> Iterator[str]:
+    """A program, and what is installed with it: Node's modules from the outermost on, an environment, or the folder `bin`."""
+    yield program
+    place = os.path.dirname(program)
+    above, sign, _ = program.partition("/node_modules/")
+    if sign:
+        yield f"{above}/node_modules"
+    elif os.path.basename(place) == "bin":
+        yield from _installed(place)
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ help:
 	@sed -n 's/^# //p; /^$$/q' Makefile
 
 demo: .venv/.base
+	@.ci/tools bwrap
 	@$(BIN)/python examples/fix-the-bug/demo.py
 
 test: .venv/.dev

@@ -30,8 +30,7 @@ def scratch(folder: Path) -> None:
 
 def skep(folder: Path, *words: str) -> int:
     """Runs a command of Skep as a user would, and returns its exit code. Ctrl-C reaches it too, and it knows what to do."""
-    path = os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath)))
-    process = subprocess.Popen([str(BIN / "skep"), *words], cwd=folder, env=os.environ | {"PATH": path})
+    process = subprocess.Popen([str(BIN / "skep"), *words], cwd=folder, env=environment())
     while True:
         try:
             return process.wait()
@@ -39,10 +38,26 @@ def skep(folder: Path, *words: str) -> int:
             continue
 
 
+def environment() -> dict[str, str]:
+    """The user's, with `skep` in it."""
+    return os.environ | {"PATH": os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath)))}
+
+
+def confine(folder: Path) -> None:
+    """Where nothing can confine agents, a run is refused. The agents of this demonstration are known, so it goes on without."""
+    trial = [str(BIN / "skep"), "sandbox", "--", "true"]
+    tried = subprocess.run(trial, cwd=folder, env=environment(), capture_output=True, text=True)
+    if tried.returncode and os.environ.get("SKEP_SANDBOX") != "off":
+        print(tried.stderr)
+        print("THIS DEMONSTRATION RUNS UNCONFINED: SKEP_SANDBOX=off is set. Its agents are its own scripts.\n", flush=True)
+        os.environ["SKEP_SANDBOX"] = "off"
+
+
 def main() -> int:
     """Returns the exit code of `skep run`."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".demo" / "fix-the-bug"
     scratch(folder)
+    confine(folder)
     shown = os.path.relpath(folder)
     command = os.path.relpath(BIN / "skep", folder)
     print(f"A scratch repository in {shown}: eleven tests, two of them fail.\n$ skep run workflow.yaml\n", flush=True)

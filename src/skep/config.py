@@ -37,12 +37,13 @@ class EnvironmentConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class SandboxConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How programs of agents are confined where a workflow file does not say more.
 
-    `mode`: on or off. `network`: hosts that may be reached. `read`, `write`: further folders and files. `credentials`: clients
-    whose credentials are shared. `require`: properties without which nothing runs. `cpu`: cores. `memory`: bytes, 0 = three
-    quarters of what the machine has. `processes`: how many at once. `disk`: bytes of one file. All limits are per attempt.
+    `mode`: on, or off: then agents can do whatever you can. `network`: hosts that may be reached. `read`, `write`: further
+    folders and files. `credentials`: clients whose credentials are shared. `require`: properties without which nothing runs.
+    `cpu`: cores. `memory`: bytes, 0 = three quarters of what the machine has. `processes`: how many at once. `disk`: bytes of
+    one file. All limits are per attempt.
     """
 
-    mode: Literal["on", "off"] = "off"
+    mode: Literal["on", "off"] = "on"
     network: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()

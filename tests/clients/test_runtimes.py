@@ -13,9 +13,16 @@ from msgspec.structs import replace
 
 import skep
 from skep.agents import Runtime, Talks, acp, claude, codex, gemini, opencode
+from skep.config import SandboxConfig
 from skep.core.model import Task
+from skep.runtime.bounds import bounds, of_agent
+from skep.runtime.confined import Wards
+from skep.security import Sandbox
+from skep.security.choice import choose
+from skep.security.egress import Egress
 from skep.terminals import Terminals
 from skep.terminals.native import Native
+from skep.workspace import Around
 from tests.clients.drive import BIN, CLIENTS, TALKERS, need
 from tests.clients.model_server import ModelServer
 from tests.contracts.runtime import Record, Workshop
@@ -56,17 +63,42 @@ def user(server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             (home / path).write_text(text.replace("{url}", server.url), encoding="utf-8")
     for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "SKEP_"))]:
         monkeypatch.delenv(name)
-    env["SKEP_SANDBOX"] = "on"
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     return env
 
 
+def confinable(folder: Path) -> Sandbox:
+    """What confines programs here; skips the test if nothing does."""
+    found = choose(folder / "sandbox")
+    if isinstance(found, str):
+        pytest.skip(found)
+    if "hosts" in found.lost:
+        pytest.skip(found.lost["hosts"])
+    return found
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EACH)
-async def test_its_change_is_committed_verified_and_merged(name: str, tmp_path: Path, user: dict[str, str]) -> None:
+async def test_confined_its_change_is_committed_verified_and_merged(name: str, tmp_path: Path, user: dict[str, str]) -> None:
+    await merges(name, tmp_path, "confined (")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", EACH)
+async def test_unconfined_its_change_is_committed_verified_and_merged(
+    name: str, tmp_path: Path, user: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKEP_SANDBOX", "off")
+    await merges(name, tmp_path, "unconfined")
+
+
+async def merges(name: str, tmp_path: Path, confinement: str) -> None:
+    """A client's work from a task to the session's branch."""
     runtime, program, model, options = AGENTS[name]
     need(program)
+    if confinement != "unconfined":
+        confinable(tmp_path)
     repo = Repository(tmp_path / "work")
     repo.commit({"a.txt": "one\n"})
     agent = skep.AgentSpec(name="worker", runtime=runtime, model=model, options=options)
@@ -80,6 +112,7 @@ async def test_its_change_is_committed_verified_and_merged(name: str, tmp_path: 
         assert repo.show("refs/skep/bench-1/main", "made.txt") == "hi"
         assert view.tasks[0].cost is not None
         assert view.tasks[0].cost.output > 0
+        assert view.tasks[0].confinement.startswith(confinement)
     assert left_behind(repo.top) == []
 
 
@@ -89,17 +122,23 @@ async def test_its_change_is_committed_verified_and_merged(name: str, tmp_path: 
 async def test_it_goes_on_in_its_thread(name: str, server: ModelServer, tmp_path: Path, user: dict[str, str]) -> None:
     runtime, program, model, options = AGENTS[name]
     need(program)
-    native = Native()
-    carried, workshop = MADE[runtime](native), Workshop(tmp_path / "work")
-    (tmp_path / "work").mkdir()
+    found, folder, home = confinable(tmp_path), tmp_path / "work", tmp_path / "home"
+    wards, workshop = Wards(Native(), found, Egress(tmp_path / "sandbox")), Workshop(folder)
+    carried = MADE[runtime](wards)
+    folder.mkdir()
     job = workshop.job(Task(prompt="x"), **options)
-    job = replace(job, prompt=MAKES, again="SAY: Again.", model=model, home=str(tmp_path / "home"), env={**job.env, **user})
+    job = replace(job, prompt=MAKES, again="SAY: Again.", model=model, home=str(home), env={**job.env, **user}, confined=True)
+    spec = skep.AgentSpec(name="worker", runtime=runtime, options=options)
+    said = of_agent(SandboxConfig(), skep.Plan(name="bench"), spec)
+    home.mkdir()
+    within = bounds(said, folder, tmp_path / "state", job.env, Around(write=(str(folder),)), (str(home),), str(tmp_path / "own"))
     first = Record()
-    assert (await carried.run(job, first)).ok
-    thread = next(report.conversation for report in first.reports if isinstance(report, Talks))
-    ending = await carried.run(replace(job, conversation=thread), Record())
+    with wards.of(job.nonce, within, hosts=said.network):
+        assert (await carried.run(job, first)).ok
+        thread = next(report.conversation for report in first.reports if isinstance(report, Talks))
+        ending = await carried.run(replace(job, conversation=thread), Record())
     assert ending.ok
     assert ending.result.endswith("Again.")  # Codex over ACP says a warning first
     # The first prompt is still in mind.
     assert "echo hi > made.txt" in json.dumps(next(each.body for each in reversed(server.requests) if "Again." in str(each.body)))
-    await native.close()
+    await wards.close()

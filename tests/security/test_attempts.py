@@ -28,7 +28,6 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh" / "id").write_text("a key")
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("SKEP_SANDBOX", "on")
     found = choose(tmp_path / "trial", missing())
     if isinstance(found, str):
         pytest.skip(found)

@@ -25,7 +25,7 @@ from tests.contracts.terminal import run
 from tests.security.test_bubblewrap import bubblewrap
 from tests.security.test_landlock import landlock
 
-#: What a confined program asks the proxy for, one line each, its own loopback too; it prints status and the beginning of the body.
+#: What a confined program asks the proxy for, its own loopback too, one line each; it prints status and body.
 ASK = """
 import os, sys, urllib.request, urllib.error
 os.environ.pop('NO_PROXY', ''), os.environ.pop('no_proxy', '')

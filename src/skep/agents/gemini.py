@@ -17,7 +17,8 @@ CLIENT = Client(
     wants=("GEMINI_*", "GOOGLE_*"),
     logins=(".gemini/oauth_creds.json", ".gemini/google_accounts.json"),
     settings=(".gemini/settings.json",),
-    hosts=("*.googleapis.com", "accounts.google.com"),
+    # Each by its name: at others of googleapis.com anybody's files can be stored.
+    hosts=("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
     addresses=("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"),
     threads=".gemini/tmp/**/chats/*{id:.8}*.json*",
     # The folder is a worktree of the user's own repository: running the task there is the trust.

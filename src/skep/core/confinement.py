@@ -11,7 +11,7 @@ class Confinement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """How programs of an agent, or of a session, are confined: what is said here comes on top of what holds otherwise.
 
     Args:
-        mode: confined, or in so many words not; empty = what holds otherwise: `off`, unless somebody says `on`.
+        mode: confined, or in so many words not; empty = what holds otherwise: `on`, unless somebody says `off`.
         network: hosts that can be reached: `host`, `host:port`, `*.host`, `*`.
         read, write: further files and folders; relative ones from the workspace, `~` is the user's home.
         credentials: names of clients whose credentials are shared.

@@ -198,9 +198,8 @@ def _confinement(folder: Path) -> Finding:
         return Finding("confinement", "error", f"programs cannot be confined: {found}", FIX)
     if configuration.load(folder).sandbox.mode == "off":
         text = f"{UNCONFINED}, as the settings say; here it could be {words(found)}"
-        return Finding(
-            "confinement", "warning", text, 'Say mode = "on" under [sandbox] in skep.toml, or sandbox: {mode: on} in a file.'
-        )
+        fix = 'Take mode = "off" out of [sandbox] in skep.toml, or SKEP_SANDBOX=off out of the environment.'
+        return Finding("confinement", "warning", text, fix)
     held = ", ".join(name for name in PROPERTIES if name not in found.lost)
     if not found.lost:
         return Finding("confinement", "ok", f"{words(found)}: {held}")

@@ -21,8 +21,8 @@ from skep.terminals.native import find_program
 
 #: What to do where nothing can be confined.
 FIX = (
-    "Install bubblewrap (Debian: apt-get install bubblewrap); or run it with SKEP_SANDBOX=off in the environment: then agents "
-    "can do whatever you can."
+    "Install bubblewrap (Debian: apt-get install bubblewrap); or say `sandbox: off` of the agent or the file, or set "
+    "SKEP_SANDBOX=off: then agents can do whatever you can."
 )
 
 

@@ -4,8 +4,9 @@
 imports nothing of Skep and little of the standard library, so that it starts quickly. It fails closed: an error ends it with
 126 before the program runs.
 
-JSON: `namespaces` (whether network, ipc and host name are to be its own), `door`, `listeners` and `nonce` (where
-listeners are handed over, and on which addresses; see `skep.security.egress`), and `read`, `write` (paths), `filter` (a file), which bubblewrap does itself.
+JSON: `namespaces` (whether network, ipc and host name are to be its own), `door`, `listeners` and `nonce` (where listeners are
+handed over, and on which addresses; see `skep.security.egress`), and `read`, `write` (paths), `filter` (a file), which
+bubblewrap does itself.
 """
 
 from __future__ import annotations

@@ -119,13 +119,13 @@ SANDBOX = Record(
         "mode": Field(
             Choice(("on", "off")),
             "Confined, or in so many words not: then they can do whatever you can.",
-            "what `skep.toml` says",
+            "what `skep.toml` says, else `on`",
         ),
         "network": Field(
             ListOf(HOST, most=100),
             "Hosts that may be reached, by Skep's proxy: `host` (ports 80 and 443), `host:port`, `*.host`, `*`. Private "
             "addresses only where `host:port` names one.",
-            "no network",
+            "no network, but for the models of coding clients",
         ),
         "read": Field(
             ListOf(WORDS, most=100), "Further folders and files to read; relative ones from the workspace, `~` is your home."
@@ -410,7 +410,7 @@ WORKFLOW = Record(
         "defaults": Field(DEFAULTS, "What holds for every task that does not say otherwise."),
         "environment": Field(ENVIRONMENT, "Prepares every worktree."),
         "agents": Field(MapOf(NAME, AGENT, most=200), "Kinds of agents. `shell` and `python` are always there."),
-        "sandbox": Field(CONFINED, "How everything that is started is confined.", "`on`"),
+        "sandbox": Field(CONFINED, "How everything that is started is confined.", "what `skep.toml` says, else `on`"),
         "topology": Field(
             Either("mesh, hierarchical, star, ring, or a mapping (topology)", Choice(KINDS), mapping=TOPOLOGY),
             "Who may talk to whom: everyone with everyone, up and down a tree of coordinators, through a centre, or with two "

@@ -133,6 +133,25 @@ def test_the_budget_of_a_kind_of_agent_holds_for_all_of_it() -> None:
     assert at.state.why == "the budget of an agent is used up"
 
 
+def test_agents_of_a_kind_that_begin_together_share_its_budget_and_are_told_their_part() -> None:
+    dear = AgentSpec(name="dear", runtime="claude", count=4, budget=Budget(usd=1.0))
+    at = desk(0.0, 0, CODER, dear, reserve=0.4)
+    at.submit(*(asking(name, agent="dear") for name in "abcd"))
+    assert [at.attempt(name).held for name in "abc"] == [0.4, 0.4, pytest.approx(0.2)]
+    assert at.entry("d").state == "ready"
+    told = {command.task.id: command.usd for command in at.owed() if isinstance(command, StartAttempt)}
+    assert sum(told.values()) == pytest.approx(1.0), "what they may spend together is the budget"
+    begun(at, "a", "b", "c")
+    spend(at, "a", 0.1)
+    at.ok("a")
+    assert at.attempt("d").held == pytest.approx(0.3), "what was held and not spent is there for the next"
+    spend(at, "b", 0.9)
+    assert at.state.why == "the budget of an agent is used up"
+    for name in "bcd":
+        at.gone(name)
+    assert {agent.held for agent in at.state.agents.values()} == {0.0}
+
+
 def test_an_unknown_price_is_no_zero() -> None:
     at = desk(3.0)
     at.submit(asking("a"))

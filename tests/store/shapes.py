@@ -57,6 +57,8 @@ def _any_of(shape: inspect.Type) -> st.SearchStrategy[Any]:
             return st.one_of([_any_of(one) for one in types])
         case inspect.VarTupleType(item_type):
             return st.lists(_any_of(item_type), max_size=2).map(tuple)
+        case inspect.TupleType(item_types):
+            return st.tuples(*map(_any_of, item_types))
         case inspect.ListType(item_type):
             return st.lists(_any_of(item_type), max_size=2)
         case inspect.DictType(key_type, value_type):
@@ -84,6 +86,8 @@ def _sample(shape: inspect.Type, name: str) -> Any:
             return _sample(next(one for one in types if not isinstance(one, inspect.NoneType)), name)
         case inspect.VarTupleType(item_type):
             return (_sample(item_type, f"{name}0"), _sample(item_type, f"{name}1"))
+        case inspect.TupleType(item_types):
+            return tuple(_sample(one, f"{name}{number}") for number, one in enumerate(item_types))
         case inspect.ListType(item_type):
             return [_sample(item_type, f"{name}0")]
         case inspect.DictType(_, value_type):

@@ -186,6 +186,7 @@ def _assigned(s: State, e: ev.TaskAssigned) -> None:
     s.held += e.held
     agent = s.agents[e.agent]
     agent.load += 1
+    agent.held += e.held
     resources.take(s.nodes[e.node], e.reserved)
     for name in entry.attempt.locks:
         s.locks.setdefault(name, []).append(e.task)

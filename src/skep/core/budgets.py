@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skep.core.model import Agent, Budget, Cost, Entry
+from skep.core.model import Agent, AgentSpec, Budget, Cost, Entry
 
 if TYPE_CHECKING:
     from skep.core.state import State
@@ -26,13 +26,25 @@ REASONS = frozenset({COST_LIMIT, TOKEN_LIMIT, UNPRICED, AGENT_LIMIT})
 
 
 def reserve(state: State, entry: Entry, agent: Agent) -> float | None:
-    """Dollars to hold for an attempt of the task on this agent; None if the session cannot afford another one now."""
-    limits = state.plan.limits
-    if not limits.cost_usd or state.specs[agent.spec].runtime in FREE:
+    """Dollars to hold for an attempt of the task on this agent; None if its kind or the session cannot afford another one now."""
+    spec = state.specs[agent.spec]
+    limited = state.plan.limits.cost_usd or (spec.budget is not None and spec.budget.usd)
+    if not limited or spec.runtime in FREE:
         return 0.0
-    left = limits.cost_usd - state.cost.usd - state.held
-    wanted = left_of(entry) or limits.reserve_usd or RESERVE
+    left = min(_free(state, spec), default=0.0)
+    wanted = left_of(entry) or state.plan.limits.reserve_usd or RESERVE
     return round(min(wanted, left), 6) if left > 1e-6 else None
+
+
+def _free(state: State, spec: AgentSpec) -> list[float]:
+    """Dollars that neither are spent nor held, of each limit that holds for this kind of agent."""
+    found = []
+    if state.plan.limits.cost_usd:
+        found.append(state.plan.limits.cost_usd - state.cost.usd - state.held)
+    if spec.budget is not None and spec.budget.usd:
+        kind = [agent for agent in state.agents.values() if agent.spec == spec.name]
+        found.append(spec.budget.usd - sum(agent.held + (agent.cost.usd if agent.cost is not None else 0.0) for agent in kind))
+    return found
 
 
 def left_of(entry: Entry) -> float:
@@ -46,8 +58,9 @@ def cap(state: State, entry: Entry) -> float:
     bounds = []
     if entry.task.budget is not None and entry.task.budget.usd:
         bounds.append(left_of(entry))
-    if state.plan.limits.cost_usd and entry.attempt is not None:
-        bounds.append(state.plan.limits.cost_usd - state.cost.usd - state.held + entry.attempt.held)
+    agent = state.agents.get(entry.attempt.agent) if entry.attempt is not None else None
+    if entry.attempt is not None and agent is not None:
+        bounds += [free + entry.attempt.held for free in _free(state, state.specs[agent.spec])]
     return max(0.01, min(bounds)) if bounds else 0.0
 
 

@@ -318,6 +318,7 @@ class Agent(Struct, kw_only=True, omit_defaults=True):
     failed: int = 0
     types: dict[str, list[int]] = {}
     cost: Cost | None = None
+    held: float = 0.0
 
 
 class Node(Struct, kw_only=True, omit_defaults=True):

@@ -193,7 +193,7 @@ def assign(turn: Turn) -> bool:
         if state.running >= state.limit or (placed := state.queue.place()) is None:
             return False
         entry, agent, score, reserved = placed
-        held = budgets.reserve(state, entry, agent) if state.plan.limits.cost_usd else 0.0
+        held = budgets.reserve(state, entry, agent)
         if held is None:
             state.queue.push(entry)
             if not state.held:

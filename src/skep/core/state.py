@@ -318,6 +318,7 @@ class State(Struct, kw_only=True, dict=True):
         self.held = self.held - attempt.held if self.running else 0.0
         agent = self.agents[attempt.agent]
         agent.load -= 1
+        agent.held = agent.held - attempt.held if agent.load else 0.0
         resources.give_back(self.nodes[attempt.node], attempt.reserved)
         for name in attempt.locks:
             holders = self.locks[name]

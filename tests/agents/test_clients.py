@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +31,7 @@ from skep.agents import (
     gemini,
     opencode,
 )
+from skep.agents.lines import Lines
 from skep.agents.options import AcpOptions
 from skep.core.model import Task
 from skep.terminals import Terminals
@@ -53,7 +54,7 @@ BAD: dict[str, tuple[int, str, str]] = {
     "claude-turns": (1, "limit", "turns"),
     "claude-budget": (1, "limit", "budget"),
     "claude-error": (1, "error", "The script says 400"),
-    "codex-error": (1, "infrastructure", "The script says 400"),  # whose code the script calls a server_error
+    "codex-error": (1, "error", "The script says 400"),
     "gemini-denied": (0, "denied", "not allowed to use run_shell_command"),
     "gemini-turns": (53, "limit", "turns"),
     "gemini-error": (144, "error", "The script says 400"),
@@ -131,6 +132,67 @@ async def test_agents_of_the_protocol_ask(agent: str, allowed: bool, terminals: 
         assert of(Said, host.reports)[-1].text == ("All well." if allowed else "I could not.")
 
 
+def said(**update: Any) -> dict[str, Any]:
+    return {"method": "session/update", "params": {"update": update}}
+
+
+def words(text: str, message: str = "") -> dict[str, Any]:
+    return said(sessionUpdate="agent_message_chunk", messageId=message, content={"text": text})
+
+
+async def talk(*messages: dict[str, Any], conversation: str = "") -> tuple[Ending, Record]:
+    """A session of the protocol in which the agent says this after the prompt."""
+    begun: list[dict[str, Any]] = [
+        {"id": 1, "result": {"agentCapabilities": {"loadSession": True}}},
+        {"id": 2, "result": {"sessionId": "s", "modes": {"currentModeId": "default"}}},
+    ]
+    client, host = cast(Lines, Saying([*begun, *messages])), Record()
+    job = replace(JOB, prompt="x", conversation=conversation)
+    session = acp.Session(job, host, client, AcpOptions(command=("x",)))
+    return await session.go(), host
+
+
+OVER = {"id": 3, "result": {"stopReason": "end_turn"}}
+
+
+async def test_codex_over_the_protocol_fails_though_it_ends_its_turn_as_if_all_were_well() -> None:
+    state = {"sessionUpdate": "session_info_update", "_meta": {"codex": {"threadStatus": {"type": "systemError"}}}}
+    tries = {"error": {"message": "Reconnecting... 1/5", "additionalDetails": "status: 429", "willRetry": True}}
+    again = said(sessionUpdate="session_info_update", _meta={"codex": tries})
+    ending, host = await talk(again, said(**state), words("last status: 429 Too Many Requests\n\n"), OVER)
+    assert (ending.ok, ending.cause, ending.interrupted) == (False, "limit", True)
+    assert [waits.why for waits in of(Waits, host.reports)] == ["status: 429"]
+    active = {**state, "_meta": {"codex": {"threadStatus": {"type": "active"}}}}
+    ending, _ = await talk(said(**state), said(**active), words("All well."), OVER)
+    assert (ending.ok, ending.result) == (True, "All well.")
+
+
+async def test_what_an_agent_repeats_after_it_loaded_its_session_is_no_news() -> None:
+    again = (words("All well."), said(sessionUpdate="tool_call", toolCallId="1", status="completed"))
+    ending, host = await talk(*again, {"id": 3, "result": {}}, words("Again."), {**OVER, "id": 4}, conversation="s")
+    assert (ending.ok, ending.result) == (True, "Again.")
+    assert [type(report) for report in host.reports] == [Talks, Said]
+
+
+async def test_messages_of_an_agent_are_told_apart_and_tools_told_when_it_is_known_what_for() -> None:
+    tool = {"sessionUpdate": "tool_call", "toolCallId": "1", "kind": "execute", "status": "pending", "title": "Terminal"}
+    known = {"sessionUpdate": "tool_call_update", "toolCallId": "1", "rawInput": {"command": "make"}}
+    over = {"sessionUpdate": "tool_call_update", "toolCallId": "1", "status": "completed"}
+    messages = (
+        words("Careful."),
+        words("I ", "m1"),
+        words("see.", "m1"),
+        said(**tool),
+        said(**known),
+        said(**over),
+        words("Done.", "m2"),
+    )
+    ending, host = await talk(*messages, OVER)
+    assert ending.result == "Done."
+    assert [each.text for each in of(Said, host.reports)] == ["Careful.", "I see.", "Done."]
+    assert [(each.about, each.ok) for each in of(Used, host.reports)] == [("make", None), ("", True)]
+
+
 @pytest.mark.parametrize("name", MADE)
 async def test_a_client_that_is_not_there_is_named_with_the_command_that_installs_it(
     name: str, terminals: Native, tmp_path: Path
@@ -195,12 +257,11 @@ def test_nothing_that_a_client_says_makes_its_reader_fail(messages: list[dict[st
 @given(MESSAGES)
 def test_nothing_that_claude_or_an_agent_of_the_protocol_says_makes_skep_fail(messages: list[dict[str, Any]]) -> None:
     async def both() -> None:
-        talk = claude.Talk(JOB, Record(), Saying(messages))  # type: ignore[arg-type]  # the part of a client that is used
-        assert isinstance(await talk.go("x"), Ending)
+        told = claude.Talk(JOB, Record(), cast(Lines, Saying(messages)))
+        assert isinstance(await told.go("x"), Ending)
         answers: list[dict[str, Any]] = [{"id": n, "result": {"sessionId": "s"}} for n in (1, 2)]
-        told = Saying([*answers, *messages, {"id": 3, "result": {"stopReason": "end_turn"}}])
-        options = AcpOptions(command=("x",))
-        session = acp.Session(JOB, Record(), told, options)  # type: ignore[arg-type]  # the part of a client that is used
+        client = cast(Lines, Saying([*answers, *messages, OVER]))
+        session = acp.Session(JOB, Record(), client, AcpOptions(command=("x",)))
         assert isinstance(await session.go(), Ending)
 
     asyncio.run(both())

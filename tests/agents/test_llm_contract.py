@@ -22,7 +22,8 @@ __all__ = ["workshop"]
 class TestLlmContract(RuntimeContract):
     @pytest.fixture(autouse=True)
     async def serve(self) -> AsyncIterator[None]:
-        async with ModelServer() as self.server:
+        async with ModelServer() as server:
+            self.server = server
             yield
 
     async def open(self) -> Runtime:
@@ -31,17 +32,24 @@ class TestLlmContract(RuntimeContract):
     async def open_in(self, terminals: Terminals) -> Runtime | None:
         return LlmRuntime(terminals, terminals)
 
+    def scripted(self, workshop: Workshop, prompt: str, **options: Any) -> Job:
+        assert self.server is not None
+        return asked(workshop, self.server, prompt, **options)
+
+    def asking(self, workshop: Workshop, path: Path) -> Job:
+        return self.scripted(workshop, f"RUN: touch {path}", permissions="ask")
+
     def good(self, workshop: Workshop) -> tuple[Job, Any]:
-        return asked(workshop, self.server, "RUN: true\nSAY: fine"), "fine"
+        return self.scripted(workshop, "RUN: true\nSAY: fine"), "fine"
 
     def bad(self, workshop: Workshop, words: str) -> Job:
-        return asked(workshop, self.server, "SAY: nothing", model=words)
+        return self.scripted(workshop, "SAY: nothing", model=words)
 
     def endless(self, workshop: Workshop) -> Job:
-        return asked(workshop, self.server, "RUN: trap '' HUP; setsid sleep 600 & echo on; sleep 600")
+        return self.scripted(workshop, "RUN: trap '' HUP; setsid sleep 600 & echo on; sleep 600")
 
     def touching(self, workshop: Workshop, path: Path) -> Job:
-        return asked(workshop, self.server, f"RUN: touch {path}")
+        return self.scripted(workshop, f"RUN: touch {path}")
 
     def foreign(self, workshop: Workshop) -> Job:
         return workshop.job(Task(call="os:getpid"))

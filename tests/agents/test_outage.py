@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skep.agents.outage import LONGEST, PAUSE, judged, span
+from skep.agents.outage import LONGEST, PAUSE, clock, judged, span
 
 MINUTE, HOUR = 60_000, 3_600_000
 
@@ -21,6 +22,9 @@ MINUTE, HOUR = 60_000, 3_600_000
         ("You've hit your usage limit. Upgrade to Pro or try again in 3 hours 2 minutes.", 0),
         ('{"error": {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED"}}', 0),
         ("Overloaded", 529),
+        ("Internal error: API Error: Request rejected (429) · slow down", 0),
+        ("Internal error: You've hit your 5-hour limit · resets 3:41pm (UTC)", 0),
+        ("You’ve hit your usage limit. Upgrade to Pro, or try again at 3:34 PM.", 0),
     ],
 )
 def test_a_limit_parks(said: str, status: int) -> None:
@@ -39,6 +43,8 @@ def test_a_limit_parks(said: str, status: int) -> None:
         ("[API Error: terminated]", 0),
         ("unexpected status 502 Bad Gateway", 0),
         ("TypeError: fetch failed", 0),
+        ("We’re currently experiencing high demand, which may cause temporary errors.", 0),
+        ('{"error": {"message": "Sorry", "code": "server_error"}}', 0),
     ],
 )
 def test_an_outage_interrupts(said: str, status: int) -> None:
@@ -75,6 +81,34 @@ def test_what_waiting_does_not_mend_fails(said: str, status: int) -> None:
 )
 def test_a_time_to_wait_is_understood(said: str, wait: int) -> None:
     assert span(said) == wait
+
+
+@pytest.mark.parametrize(
+    ("said", "when"),
+    [
+        ("try again at 3:34 PM.", (11, 21, 15, 35)),
+        ("resets 2:05pm (UTC)", (11, 22, 14, 6)),
+        ("resets 4pm (Europe/Berlin)", (11, 21, 15, 1)),
+        ("try again at Nov 23rd, 2026 10:07 PM.", (11, 23, 22, 8)),
+        ("resets Nov 23, 10pm", (11, 23, 22, 1)),
+        ("resets Jan 3, 12am", (1, 3, 0, 1)),
+        ("resets 1am (Nowhere/Else)", None),
+        ("try again at 13:99 PM", None),
+        ("resets Feb 30, 1am", None),
+        ("try again later", None),
+    ],
+)
+def test_a_time_of_day_is_understood(said: str, when: tuple[int, int, int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        now = datetime(2026, 11, 21, 14, 30, 20, tzinfo=UTC)
+        found = clock(said, int(now.timestamp() * 1000))
+        at = datetime.fromtimestamp(found / 1000, UTC)
+        assert (found and (at.month, at.day, at.hour, at.minute)) == (when or 0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_provider_s_own_word_counts_if_it_lies_ahead() -> None:

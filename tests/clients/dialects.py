@@ -7,6 +7,7 @@ a name, empty if the protocol has none, and the data). `number` makes the ids of
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -29,8 +30,11 @@ class Dialect(Protocol):
     def events(self, asked: Asked, reply: Reply, number: int) -> Iterator[tuple[str, Json]]:
         """The answer as a stream."""
 
-    def error(self, status: int, message: str, retry_after: str) -> Json:
-        """The body of a failure."""
+    def error(self, status: int, message: str, retry_after: str, limit: int = 0) -> Json:
+        """The body of a failure. `limit`: a plan's usage is used up for so many seconds."""
+
+    def limit(self, until: int) -> dict[str, str]:
+        """The headers with which a plan's usage is told to be used up until then, in seconds since the epoch."""
 
 
 def words(content: Any) -> str:
@@ -91,9 +95,15 @@ class Anthropic:
         yield "message_delta", {"type": "message_delta", "delta": ended, "usage": whole["usage"]}
         yield "message_stop", {"type": "message_stop"}
 
-    def error(self, status: int, message: str, retry_after: str) -> Json:
-        kind = {429: "rate_limit_error", 529: "overloaded_error", 401: "authentication_error"}.get(status, "api_error")
+    def error(self, status: int, message: str, retry_after: str, limit: int = 0) -> Json:
+        kind = {
+            400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error",
+        }.get(status, "api_error")  # fmt: skip
         return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def limit(self, until: int) -> dict[str, str]:
+        name = "anthropic-ratelimit-unified"
+        return {f"{name}-status": "rejected", f"{name}-reset": str(until), f"{name}-representative-claim": "five_hour"}
 
 
 class Chat:
@@ -142,15 +152,30 @@ class Chat:
         yield "", self.frame(asked, number, "chat.completion.chunk", [ended], None)
         yield "", self.frame(asked, number, "chat.completion.chunk", [], reply.usage)
 
-    def error(self, status: int, message: str, retry_after: str) -> Json:
-        code = {429: "rate_limit_exceeded", 401: "invalid_api_key"}.get(status, "server_error")
+    def error(self, status: int, message: str, retry_after: str, limit: int = 0) -> Json:
+        code = {400: "invalid_request", 401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status, "server_error")
         return {"error": {"message": message, "type": code, "code": code, "param": None}}
+
+    def limit(self, until: int) -> dict[str, str]:
+        return {}
 
 
 class Responses(Chat):
-    """OpenAI Responses; its failures look as those of Chat."""
+    """OpenAI Responses; its failures look as those of Chat, but for a plan whose usage is used up."""
 
     last = ""
+
+    def error(self, status: int, message: str, retry_after: str, limit: int = 0) -> Json:
+        if not limit:
+            return super().error(status, message, retry_after)
+        return {
+            "error": {
+                "type": "usage_limit_reached",
+                "message": message,
+                "plan_type": "plus",
+                "resets_at": int(time.time()) + limit,
+            }
+        }
 
     def read(self, path: str, body: Json) -> Asked:
         turns: list[tuple[str, str]] = []
@@ -253,10 +278,15 @@ class Gemini:
             yield "", self.frame(asked, reply, number, [{"text": first}], False)
         yield "", self.frame(asked, reply, number, self.call(reply, number) or [{"text": second}], True)
 
-    def error(self, status: int, message: str, retry_after: str) -> Json:
-        kind = {429: "RESOURCE_EXHAUSTED", 401: "UNAUTHENTICATED", 503: "UNAVAILABLE"}.get(status, "INTERNAL")
+    def error(self, status: int, message: str, retry_after: str, limit: int = 0) -> Json:
+        kind = {
+            400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE",
+        }.get(status, "INTERNAL")  # fmt: skip
         retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"}
         return {"error": {"code": status, "message": message, "status": kind, "details": [retry] if retry_after else []}}
+
+    def limit(self, until: int) -> dict[str, str]:
+        return {}
 
 
 def lower(schema: Json) -> Json:

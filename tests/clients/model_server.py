@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class ModelServer:
         self.requests: list[Request] = []
         self._seen = seen
         self._news = asyncio.Condition()
+        self._held: Counter[str] = Counter()
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._befell: Counter[tuple[str, str, int]] = Counter()
         self._open: set[asyncio.Task[None]] = set()
@@ -92,6 +94,10 @@ class ModelServer:
         """Waits until this holds; it is asked after each request."""
         async with self._news:
             await self._news.wait_for(happened)
+
+    async def holding(self, gate: str, times: int = 1) -> None:
+        """Waits until so many replies have been stopped by a `HOLD: gate`."""
+        await self.until(lambda: self._held[gate] >= times)
 
     def release(self, gate: str) -> None:
         """Lets the replies go on that a `HOLD: gate` stopped, and those that come later."""
@@ -133,9 +139,13 @@ class ModelServer:
         script, number = Script(asked), len(self.requests)
         fault = await self._befall(script)
         if fault and fault.kind == "FAIL":
-            status, retry_after = int(fault.value), fault.options.get("retry-after", "")
+            code, _, words = fault.value.partition(" ")
+            status, retry_after = int(code), fault.options.get("retry-after", "")
             headers = {"Retry-After": retry_after} if retry_after else {}
-            send(writer, status, dialect.error(status, f"The script says {status}.", retry_after), headers)
+            if limit := int(fault.options.get("limit", 0)):
+                headers |= dialect.limit(int(time.time()) + limit)
+            body = dialect.error(status, words or f"The script says {status}.", retry_after, limit)
+            send(writer, status, body, headers)
             return
         if asked.stream:
             events = [sse(name, json.dumps(data)) for name, data in dialect.events(asked, script.reply(), number)]
@@ -151,6 +161,9 @@ class ModelServer:
                 # tidy: sleeps because a slow model is what the script asks for
                 await asyncio.sleep(float(fault.value))
             elif fault.kind == "HOLD":
+                self._held[fault.value] += 1
+                async with self._news:
+                    self._news.notify_all()
                 await self._gates[fault.value].wait()
             elif self._befell[key] < fault.times:
                 self._befell[key] += 1

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 from typing import Any
 
-from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, claude, codex, gemini, opencode
+from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, Waits, claude, codex, gemini, opencode
 from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import bounded
 from skep.agents.lines import Lines, Message
 from skep.agents.options import AcpOptions, read
-from skep.agents.outage import judged, last_line
+from skep.agents.outage import judged, last_line, plain
 from skep.agents.process import to_the_end
 from skep.errors import SkepError
 from skep.terminals import Terminals
@@ -73,7 +73,11 @@ class AcpRuntime:
 
 
 class _Refused(Exception):
-    """The agent answered a request with an error."""
+    """The agent answered a request with an error; `code` is that error's."""
+
+    def __init__(self, why: str, code: int) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 class _Over(Exception):
@@ -90,10 +94,15 @@ class Session:
         self.prompted = False
         self.number = 0
         self.saying: list[str] = []
+        self.message = ""
         self.last = ""
+        #: Id -> kind of the tools that it spoke of, and the ids of those that were passed on.
         self.tools: dict[str, str] = {}
+        self.begun: set[str] = set()
         self.refused: list[str] = []
         self.usd = 0.0
+        #: Whether its last word on its own state is that it failed.
+        self.broken = False
 
     async def go(self) -> Ending:
         """From the greeting to the end of the turn. When cancelled, has the agent end its turn in order."""
@@ -104,7 +113,7 @@ class Session:
             told = {"sessionId": self.session, "prompt": [{"type": "text", "text": text}]}
             return self.judge(await self.call("session/prompt", told))
         except _Refused as refused:
-            return judged(str(refused))
+            return judged(str(refused), refused.code if 400 <= refused.code < 600 else 0)
         except _Over:
             ending = await self.client.failure()
             found = judged(self.client.complaint())
@@ -129,6 +138,10 @@ class Session:
         self.host.report(Talks(self.session))
         if self.options.mode:
             await self.call("session/set_mode", {"sessionId": self.session, "modeId": self.options.mode})
+        elif resumed and (mode := inner(begun, "modes", "currentModeId")):
+            # Changes nothing: Gemini repeats what was after it has said that it is loaded, and with this it has done so.
+            with contextlib.suppress(_Refused):
+                await self.call("session/set_mode", {"sessionId": self.session, "modeId": mode})
         if self.job.model:
             await self.call("session/set_model", {"sessionId": self.session, "modelId": self.job.model})
         return resumed
@@ -145,7 +158,8 @@ class Session:
                 if "error" in message:
                     error = message["error"]
                     words = [inner(error, "message"), inner(error, "data", "details") or inner(error, "data", "message")]
-                    raise _Refused(": ".join(str(word) for word in words if word) or f"{method} was refused")
+                    said = ": ".join(str(word) for word in words if word) or f"{method} was refused"
+                    raise _Refused(" ".join(said.split()), whole(inner(error, "code")))
                 result = message.get("result")
                 return result if isinstance(result, dict) else {}
         raise _Over
@@ -201,6 +215,9 @@ class Session:
         """What it says and does."""
         kind = inner(update, "sessionUpdate")
         if kind == "agent_message_chunk":
+            if (message := str(inner(update, "messageId") or "")) != self.message:
+                self.say()
+                self.message = message
             self.saying.append(str(inner(update, "content", "text") or ""))
             return
         if kind in ("tool_call", "tool_call_update"):
@@ -208,16 +225,27 @@ class Session:
             self.used(update)
         elif kind == "usage_update":
             self.cost(inner(update, "cost", "amount"), inner(update, "cost", "currency"))
+        elif kind == "session_info_update":
+            self.codex(inner(update, "_meta", "codex"))
+
+    def codex(self, told: object) -> None:
+        """Codex ends a turn that failed as if all were well: that it failed, and that it tries again, it tells here."""
+        self.broken = inner(told, "threadStatus", "type") == "systemError" or (self.broken and not inner(told, "threadStatus"))
+        if inner(told, "error", "willRetry"):
+            why = inner(told, "error", "additionalDetails") or inner(told, "error", "message")
+            self.host.report(Waits(last_line(plain(why)) or "its provider does not answer"))
 
     def used(self, update: object) -> None:
-        """A tool, when it begins and when it is over."""
+        """A tool, when it begins and when it is over. It begins when it is told what it is about: agents say that by and by."""
         name, status = str(inner(update, "toolCallId")), inner(update, "status")
-        tool, given = str(inner(update, "kind") or self.tools.get(name) or "tool"), inner(update, "rawInput")
-        if name not in self.tools and len(self.tools) < 100_000:
-            self.tools[name] = tool
-            self.host.report(Used(name, tool, about(given) or str(inner(update, "title") or "")))
+        given = about(inner(update, "rawInput"))
+        if name in self.tools or len(self.tools) < 100_000:
+            self.tools.setdefault(name, str(inner(update, "kind") or "tool"))
+            if name not in self.begun and (given or status in ("in_progress", "completed", "failed")):
+                self.begun.add(name)
+                self.host.report(Used(name, self.tools[name], given or str(inner(update, "title") or "")))
         if status in ("completed", "failed"):
-            self.host.report(Used(name, self.tools.get(name, tool), last_line(_text(update)), ok=status == "completed"))
+            self.host.report(Used(name, self.tools.get(name, "tool"), last_line(_text(update)), ok=status == "completed"))
 
     def say(self) -> None:
         """It says things in pieces; they are passed on whole."""
@@ -243,6 +271,8 @@ class Session:
             self.host.report(Spent(model=self.job.model, input=read, cached=cached, output=written, usd=usd))
         if self.refused:
             return Ending(ok=False, cause="denied", detail=f"it was not allowed: {', '.join(dict.fromkeys(self.refused))}"[:500])
+        if self.broken:
+            return judged(self.last)
         if reason == "end_turn":
             return Ending(ok=True, result=self.last, exit_code=0)
         if reason in ("max_tokens", "max_turn_requests"):

@@ -107,6 +107,7 @@ class Talk:
     def __init__(self, job: Job, host: Host, client: Lines) -> None:
         self.job, self.host, self.client = job, host, client
         self.usd = 0.0
+        self.tools: dict[str, str] = {}
         #: Wall-clock ms at which a limit of the provider's ends, once it is reached.
         self.until = 0
 
@@ -180,9 +181,14 @@ class Talk:
         if kind == "text":
             self.host.report(Said(str(inner(part, "text") or "")))
         elif kind == "tool_use":
-            self.host.report(Used(name, str(inner(part, "name")), about(inner(part, "input"))))
+            tool = str(inner(part, "name"))
+            if len(self.tools) < 100_000:
+                self.tools[name] = tool
+            self.host.report(Used(name, tool, about(inner(part, "input"))))
         elif kind == "tool_result":
-            self.host.report(Used(name, "tool", _words(inner(part, "content")), ok=not inner(part, "is_error")))
+            self.host.report(
+                Used(name, self.tools.get(name, "tool"), _words(inner(part, "content")), ok=not inner(part, "is_error"))
+            )
 
     def spent(self, result: Message) -> None:
         """Money is told as a total of the process; tokens of the turn."""

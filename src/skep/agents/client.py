@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Client(Struct, frozen=True, kw_only=True):
         hosts: where its model is, if nobody says otherwise.
         addresses: variables of the owner that name another address of its model.
         threads: where below its HOME it keeps the thread `{id}` of the folder `{cwd}`, as a pattern of files.
+        holds: whether such a file has that thread, where one file has all of them.
         quiet: variables that keep an unattended client from doing what nobody asked for.
     """
 
@@ -43,6 +44,7 @@ class Client(Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     threads: str = ""
+    holds: Callable[[Path, str], bool] = lambda file, thread: True
     quiet: dict[str, str] = {}
 
     def lack(self, program: str = "") -> str:
@@ -59,10 +61,11 @@ class Client(Struct, frozen=True, kw_only=True):
 
     def thread(self, job: Job) -> str:
         """The thread that the job is to go on in, if the client still has it; otherwise it begins a new one."""
-        if not re.fullmatch(r"[\w-]+", job.conversation):
+        if not re.fullmatch(r"\w[\w-]*", job.conversation):
             return ""
         where = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
-        return job.conversation if next(Path(job.home).glob(where), None) is not None else ""
+        found = next(Path(job.home).glob(where), None)
+        return job.conversation if found is not None and self.holds(found, job.conversation) else ""
 
     @contextlib.contextmanager
     def at_home(self, job: Job) -> Iterator[dict[str, str]]:

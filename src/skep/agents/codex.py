@@ -9,7 +9,7 @@ from skep.agents.client import Client, about, inner, spent
 from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import CodexOptions, read
-from skep.agents.outage import judged, last_line
+from skep.agents.outage import judged, last_line, plain
 from skep.terminals import Terminals
 
 CLIENT = Client(
@@ -62,14 +62,14 @@ class Reader:
         if kind == "thread.started":
             self._host.report(Talks(str(message.get("thread_id") or "")))
         elif kind == "error":
-            self._host.report(Waits(last_line(_plain(message.get("message"))) or "its provider does not answer"))
+            self._host.report(Waits(last_line(plain(message.get("message"))) or "its provider does not answer"))
         elif kind in ("item.started", "item.completed") and isinstance(item, dict):
             self._item(item, done=kind == "item.completed")
         elif kind == "turn.completed":
             self._host.report(spent(self._model, message.get("usage"), "cached_input_tokens"))
             self._ending = Ending(ok=True, result=self._last, exit_code=0)
         elif kind == "turn.failed":
-            self._ending = judged(_plain(inner(message, "error", "message")))
+            self._ending = judged(str(inner(message, "error", "message") or ""))
 
     def ending(self) -> Ending | None:
         """How the turn went."""
@@ -86,15 +86,3 @@ class Reader:
             self._host.report(
                 Used(name, kind, last_line(str(item.get("aggregated_output") or what)) if ok is False else what, ok)
             )
-
-
-def _plain(said: object) -> str:
-    """An error's words; Codex hands on what its provider said, which may be JSON."""
-    text = str(said or "")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    error = found.get("error", found) if isinstance(found, dict) else None
-    words, code = inner(error, "message"), inner(error, "code")
-    return f"{words} ({code})" if words and code else str(words or text)

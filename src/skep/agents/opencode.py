@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
+from pathlib import Path
 
 from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
 from skep.agents.client import Client, about, inner, whole
@@ -13,6 +16,16 @@ from skep.agents.options import OpenCodeOptions, read
 from skep.agents.outage import judged, last_line
 from skep.terminals import Terminals
 
+
+def holds(file: Path, thread: str) -> bool:
+    """Whether its database has the session; it ends at once if it is told to go on in one that it does not have."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT 1 FROM session WHERE id = ?", (thread,)).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
 CLIENT = Client(
     name="opencode",
     install="npm install -g opencode-ai",
@@ -22,6 +35,7 @@ CLIENT = Client(
     hosts=("*.anthropic.com", "*.openai.com", "generativelanguage.googleapis.com", "opencode.ai", "*.opencode.ai", "models.dev"),
     addresses=("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"),
     threads=".local/share/opencode/opencode.db",
+    holds=holds,
     quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
 )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from skep.agents import Ending
+from skep.agents.client import inner
 
 #: Without a word about when to come back, this long, in milliseconds.
 PAUSE = 60_000
@@ -19,19 +23,28 @@ _PERSON = re.compile(
     r"insufficient_quota|billing|credit balance|unauthori[sz]ed|authentication|invalid api key|api key not valid|log ?in", re.I
 )
 _LIMIT = re.compile(
-    r"(rate|usage|session|weekly|hit your|quota)[ _-]*limit|too many requests|overloaded|resource.?exhausted|quota", re.I
+    r"(rate|usage|session|weekly|quota)[ _-]*limit|hit your .{1,20}limit|too many requests|overloaded|resource.?exhausted|quota",
+    re.I,
 )
 _DOWN = re.compile(
     r"connect(ion|ing)? (error|refused|reset|closed|failed)|unable to connect|cannot connect|econn\w+|etimedout|enotfound"
     r"|eai_again|network error|socket|fetch failed|stream (disconnected|error|ended)|terminated|request timed out"
-    r"|premature close|server_error|internal server",
+    r"|premature close|server_error|internal server|high demand|temporary error|temporarily unavailable",
     re.I,
 )
 _STATUS = re.compile(
-    r"(?:status|code|error|http)\W{0,5}(?:code\W{0,3})?([45]\d\d)\b|\b([45]\d\d) (?:too many|internal|service|bad gateway)", re.I
+    r"(?:status|code|error|http)\W{0,5}(?:code\W{0,3})?([45]\d\d)\b|\b([45]\d\d) (?:too many|internal|service|bad gateway)"
+    r"|\(([45]\d\d)\)",
+    re.I,
 )
 _SPAN = re.compile(r"(?:again|retry|reset\w*)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*[a-z]+[\s,]*(?:and\s+)?){1,5})", re.I)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.I)
+_CLOCK = re.compile(
+    r"(?:again|resets?)\s+(?:at\s+|on\s+)?(?:([a-z]{3})[a-z]*\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(?:(\d{4}),?\s+)?(?:at\s+)?)?"
+    r"(\d{1,2})(?::(\d\d))?\s*([ap])m\b(?:\s*\(([\w/+-]+)\))?",
+    re.I,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "ms": 1, "m": 60_000, "s": 1_000}
 
 
@@ -43,14 +56,15 @@ def judged(said: str, status: int = 0, until: int = 0) -> Ending:
         status: of HTTP, if the client tells it; otherwise it is looked for in the words.
         until: wall-clock ms of the provider's own word when to come back; 0 = looked for in the words.
     """
+    said = plain(said)
     detail = last_line(said) or (f"the provider answered with status {status}" if status else "the provider did not answer")
     found = _STATUS.search(said)
-    status = status or (int(found[1] or found[2]) if found else 0)
+    status = status or (int(found[1] or found[2] or found[3]) if found else 0)
     now = int(time.time() * 1000)
     if status in (401, 403) or _PERSON.search(said):
         return Ending(ok=False, cause="error", detail=detail)
     if status in LIMITS or (not 400 <= status < 500 and _LIMIT.search(said)) or until > now:
-        back = until if until > now else now + (span(said) or PAUSE)
+        back = next((each for each in (until, clock(said, now)) if each > now), now + (span(said) or PAUSE))
         return Ending(ok=False, interrupted=True, cause="limit", detail=detail, until=min(back, now + LONGEST))
     if status >= 500 or (not status and _DOWN.search(said)):
         return Ending(ok=False, interrupted=True, cause="infrastructure", detail=detail)
@@ -66,6 +80,40 @@ def span(said: str) -> int:
         known = name if name in _UNITS else name[0]
         total += float(number) * _UNITS.get(known, 0)
     return min(int(total), LONGEST)
+
+
+def clock(said: str, now: int) -> int:
+    """The time of day that a client says to wait for (`try again at 3:34 PM`, `resets Nov 23, 10pm (UTC)`), in wall-clock ms.
+
+    That minute is over then, as it tells no seconds. 0 if it says none. Without a zone it is the machine's.
+    """
+    found = _CLOCK.search(said)
+    if found is None:
+        return 0
+    month, day, year, hour, minute, half, zone = found.groups()
+    try:
+        here = datetime.fromtimestamp(now / 1000, ZoneInfo(zone) if zone else None)
+        at = here.replace(hour=int(hour) % 12 + 12 * (half in "pP"), minute=int(minute or 0), second=0, microsecond=0)
+        if month:
+            at = at.replace(year=int(year or here.year), month=_MONTHS.index(month.lower()) + 1, day=int(day))
+            if at < here and not year:
+                at = at.replace(year=here.year + 1)
+        at += timedelta(minutes=1)
+        return int((at if at > here or month else at + timedelta(days=1)).timestamp() * 1000)
+    except (ValueError, KeyError, OverflowError, OSError):
+        return 0
+
+
+def plain(said: object) -> str:
+    """An error's words; clients hand on what their provider said, which may be JSON."""
+    text = str(said or "")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    error = found.get("error", found) if isinstance(found, dict) else None
+    words, code = inner(error, "message"), inner(error, "code")
+    return f"{words} ({code})" if words and code else str(words or text)
 
 
 def last_line(text: str) -> str:

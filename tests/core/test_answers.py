@@ -41,11 +41,20 @@ def asking(question: str) -> Desk:
             desk.ok("a[2]", commit="c2")
             desk.fail("a[judge-1]")
             desk.fail("a[judge-2]")
+        case "gate":
+            desk.submit(run("a", phase="one"), Task(id="gate:one", gate=True, phase="one", approve="after", merge="never"))
+            desk.submit(run("b", "a", phase="two"), Task(id="gate:two", gate=True, phase="two", merge="never"))
+            desk.ok("a")
         case "plan" | "proposal":
             desk.submit(run("a", plans=question == "plan"), run("b", "a"))
             desk.ok("a", commit="c1", proposal=Proposal(tasks=(Task(id="c", run="c"),)))
-    assert (desk.entry("a").state, desk.entry("a").question) == ("needs-you", question)
+    assert (desk.entry(who(question)).state, desk.entry(who(question)).question) == ("needs-you", question)
     return desk
+
+
+def who(question: str) -> str:
+    """Who asks this."""
+    return "gate:one" if question == "gate" else "a"
 
 
 FOLLOWS = {
@@ -53,6 +62,8 @@ FOLLOWS = {
     ("approve before", "reject"): ("cancelled", "skipped"),
     ("approve", "approve"): ("merging", "waiting"),
     ("approve", "reject"): ("running", "waiting"),
+    ("gate", "approve"): ("done", "running"),
+    ("gate", "reject"): ("failed", "skipped"),
     ("merge", "approve"): ("merging", "waiting"),
     ("merge", "merge"): ("merging", "waiting"),
     ("merge", "reject"): ("running", "waiting"),
@@ -83,10 +94,10 @@ def test_every_question_and_answer_is_tested() -> None:
 def test_what_follows_from_an_answer(question: str, answer: str) -> None:
     desk = asking(question)
     desk.reload()
-    desk.answer("a", answer, comment="words", choice="2")
-    assert (desk.entry("a").state, desk.entry("b").state) == FOLLOWS[question, answer]
-    assert desk.entry("a").question == ""
-    if desk.entry("a").state in ("running", "expanded"):
+    desk.answer(who(question), answer, comment="words", choice="2")
+    assert (desk.entry(who(question)).state, desk.entry("b").state) == FOLLOWS[question, answer]
+    assert desk.entry(who(question)).question == ""
+    if desk.entry(who(question)).state in ("running", "expanded"):
         start = next(owed for owed in desk.owed() if isinstance(owed, StartAttempt))
         assert start.feedback == "words"
 
@@ -95,7 +106,7 @@ def test_what_follows_from_an_answer(question: str, answer: str) -> None:
 @pytest.mark.parametrize("answer", ["approve", "reject", "rerun", "skip", "merge", "choose", "perhaps"])
 def test_an_answer_to_another_question_is_refused(question: str, answer: Any) -> None:
     if answer not in QUESTIONS[question]:
-        error = asking(question).refused(inp.Say(at=0, task="a", answer=answer))
+        error = asking(question).refused(inp.Say(at=0, task=who(question), answer=answer))
         assert isinstance(error, Invalid)
         assert all(word in error.fix for word in QUESTIONS[question])
 
@@ -103,15 +114,15 @@ def test_an_answer_to_another_question_is_refused(question: str, answer: Any) ->
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_what_asks_can_be_cancelled_retried_and_closed(question: str) -> None:
     desk = asking(question)
-    desk.cancel("a")
-    assert (desk.entry("a").state, desk.entry("b").state) == ("cancelled", "cancelled")
+    desk.cancel(who(question))
+    assert (desk.entry(who(question)).state, desk.entry("b").state) == ("cancelled", "cancelled")
     desk = asking(question)
-    desk.retry("a")
-    after = {"approve before": "needs-you", "vote": "expanded"}.get(question, "running")
-    assert (desk.entry("a").state, desk.entry("b").state) == (after, "waiting")
+    desk.retry(who(question))
+    after = {"approve before": "needs-you", "gate": "needs-you", "vote": "expanded"}.get(question, "running")
+    assert (desk.entry(who(question)).state, desk.entry("b").state) == (after, "waiting")
     desk = asking(question)
     desk.tell(inp.Close(at=0))
-    assert (desk.entry("a").state, desk.entry("b").state) == ("cancelled", "cancelled")
+    assert (desk.entry(who(question)).state, desk.entry("b").state) == ("cancelled", "cancelled")
 
 
 def test_who_asks_nothing_gets_no_answer() -> None:

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core.candidates import told
 from skep.core.commands import StartAttempt
 from skep.core.consensus import Poll, Rule
 from skep.core.model import AgentSpec, Entry, Foreach, Output, Task, Vote
 from skep.core.topology import Kind, Shape
+from skep.core.voting import told
 from skep.errors import Conflict, Invalid
 from tests.core.desk import Desk, run
 

@@ -12,7 +12,7 @@ import pytest
 
 from skep.core import inputs as inp
 from skep.core import transitions
-from skep.core.model import TERMINAL, Entry, Foreach, Proposal, Retries, TaskState
+from skep.core.model import TERMINAL, AgentSpec, Entry, Foreach, Proposal, Retries, Task, TaskState, Vote
 from skep.core.state import State
 from skep.errors import Bug
 from tests.core.desk import Desk, run
@@ -128,6 +128,10 @@ def more_that_is_rare() -> None:
     desk.submit(run("a", approve="after"))
     desk.ok("a", proposal=Proposal(tasks=(run("more", "a", env={"A": "b"}),)))
     desk.answer("a", "approve")
+    desk = Desk(AgentSpec(name="judge", runtime="x"))  # expanded -> waiting
+    desk.submit(run("a", phase="one"), Task(id="gate:one", phase="one", gate=True, merge="never", vote=Vote(by="judge")))
+    desk.ok("a")
+    desk.retry("a")
     desk = Desk()  # gave-up -> waiting, gave-up -> replaced
     desk.submit(run("a", condition="always()"))
     for _ in range(5):

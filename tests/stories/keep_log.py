@@ -53,6 +53,7 @@ def made() -> list[bytes]:
     blobs += proposed(state, at)
     blobs += voted(state, at)
     blobs += resolved(state, at)
+    blobs += phased(state, at)
     waiting = Task(id="asked", run="work", approve="before")
     checked = Task(id="checked", run="work", verify="check")
     blobs.append(decided(state, inp.Submit(at=at, tasks=(waiting, checked), key="last", by="somebody")))
@@ -119,6 +120,17 @@ def resolved(state: State, at: int) -> list[bytes]:
         commits = tuple(candidate.commit for candidate in state.intent.stack)
         blobs.append(decided(state, inp.MergeEnded(at=at, intent=state.intent, commits=commits)))
     return blobs
+
+
+def phased(state: State, at: int) -> list[bytes]:
+    """A phase whose gate a person does not open, and one that stays closed."""
+    gates = [Task(id=f"gate:{name}", phase=name, gate=True, merge="never", approve="after") for name in ("first", "second")]
+    tasks = (Task(id="early", run="work", phase="first", priority="critical"), *gates)
+    blobs = [decided(state, inp.Submit(at=at, tasks=tasks))]
+    attempt = state.entries["early"].attempt
+    assert attempt is not None
+    blobs.append(decided(state, inp.Ended(at=at, task="early", n=1, nonce=attempt.nonce, outcome="ok")))
+    return [*blobs, decided(state, inp.Say(at=at, task="gate:first", answer="reject", comment="not yet", by="somebody"))]
 
 
 def proposed(state: State, at: int) -> list[bytes]:

@@ -126,9 +126,11 @@ def test_every_key_says_what_it_is_for() -> None:
             assert field.about.endswith("."), f"{record.title}.{key}"
 
 
+#: What of a task only Skep itself sets.
+OWN = {"id", "options", "item", "parent", "inferred", "seat", "ballot", "resolves", "plans", "generation", "gate"}
 #: Struct -> its record, and what only Skep itself sets.
 STRUCTS: list[tuple[type, Record, set[str]]] = [
-    (Task, table.TASK, {"id", "options", "item", "parent", "inferred", "seat", "ballot", "resolves", "plans", "generation"}),
+    (Task, table.TASK, OWN),
     (AgentSpec, table.AGENT, {"name"}),
     (Limits, table.LIMITS, set()),
     (Retries, table.RETRIES, set()),

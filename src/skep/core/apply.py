@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skep.core import asking, delivery, landing, polls, resources
+from skep.core import asking, delivery, landing, opening, polls, resources
 from skep.core import events as ev
 from skep.core.due import attempt_key
 from skep.core.model import Agent, Attempt, Cost, Node, TaskState
@@ -401,4 +401,5 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     **landing.APPLY,
     **polls.APPLY,
     **delivery.APPLY,
+    **opening.APPLY,
 }

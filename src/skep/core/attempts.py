@@ -143,7 +143,9 @@ def failed(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     failures = entry.failures + 1
     then: TaskState = "failed"
     until = 0
-    if failures <= policy.max and not budgets.over(entry):
+    if entry.task.gate and entry.outdated:
+        then = "waiting"  # what it was about went round again meanwhile
+    elif failures <= policy.max and not budgets.over(entry):
         delay = wait(policy, failures, attempt.nonce)
         then, until = again(entry, turn.at + delay if delay else 0)
     turn.emit(

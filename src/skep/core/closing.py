@@ -12,7 +12,8 @@ MAX_DETAIL = 2_000
 
 def close(turn: Turn, entry: Entry, cause: Cause, detail: str, by: str = "") -> None:
     """Decides a task without a result; what runs of it is to end."""
-    to: TaskState = "failed" if cause in ("deadline", "limit") else "replaced" if cause == "replaced" else "cancelled"
+    no = entry.task.gate and cause == "rejected"
+    to: TaskState = "failed" if no or cause in ("deadline", "limit") else "replaced" if cause == "replaced" else "cancelled"
     if entry.attempt is not None and entry.attempt.stage != "ending":
         turn.emit(ev.AttemptEnding(turn.at, entry.task.id, entry.attempt.n, "cancelled" if cause == "needs" else cause))
     turn.emit(ev.TaskClosed(turn.at, entry.task.id, to, cause, detail, by))
@@ -20,10 +21,12 @@ def close(turn: Turn, entry: Entry, cause: Cause, detail: str, by: str = "") -> 
 
 def after_success(entry: Entry, commit: str) -> tuple[TaskState, str]:
     """The state that follows a success, and the question if it is one for a person."""
+    if entry.task.gate and entry.outdated:
+        return "waiting", ""  # what it was about went round again meanwhile
     if entry.proposal is not None:
         return "needs-you", "plan" if entry.task.plans else "proposal"
     if entry.task.approve == "after":
-        return "needs-you", "approve"
+        return "needs-you", "gate" if entry.task.gate else "approve"
     if commit and entry.task.merge == "ask":
         return "needs-you", "merge"
     if commit and entry.task.merge == "auto":

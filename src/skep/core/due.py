@@ -96,7 +96,7 @@ def times(entry: Entry) -> list[int]:
 def looked_at(entry: Entry) -> bool:
     """Whether a waiting task, or one whose items or candidates became known, may have something to be decided."""
     if entry.state == "expanded":
-        return entry.open_children == 0 or bool(entry.task.candidates)
+        return entry.open_children == 0 or bool(entry.task.candidates) or entry.task.gate
     return entry.state == "waiting"
 
 

@@ -76,3 +76,26 @@ class Mail(Struct, omit_defaults=True):
     sent: int = 0
     delivered: int = 0
     expired: int = 0
+
+
+class MessageSent(Struct, frozen=True, array_like=True, gc=False, tag="message.sent"):
+    """A message waits for its target."""
+
+    at: int
+    message: Message
+
+
+class MessageDelivered(Struct, frozen=True, array_like=True, gc=False, tag="message.delivered"):
+    """The target has got a message."""
+
+    at: int
+    id: str
+    target: str
+
+
+class MessageExpired(Struct, frozen=True, array_like=True, gc=False, tag="message.expired"):
+    """A message was dropped undelivered: its time to live is over."""
+
+    at: int
+    id: str
+    target: str

@@ -11,12 +11,16 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from skep.core.consensus import Ballot, Result
-from skep.core.envelope import Message
+from skep.core.envelope import MessageDelivered as MessageDelivered
+from skep.core.envelope import MessageExpired as MessageExpired
+from skep.core.envelope import MessageSent as MessageSent
 from skep.core.intent import MergeIntent
 from skep.core.leave import ApprovalAnswered as ApprovalAnswered
 from skep.core.leave import ApprovalAsked as ApprovalAsked
 from skep.core.leave import ApprovalUsed as ApprovalUsed
 from skep.core.model import AgentSpec, Answer, Cause, Cost, Credit, Output, Plan, Proposal, Resources, Task, TaskState
+from skep.core.phase import PhaseEnded as PhaseEnded
+from skep.core.phase import PhaseOpened as PhaseOpened
 
 Outcome = Literal["ok", "failed", "interrupted", "cancelled"]
 
@@ -367,29 +371,6 @@ class CandidateRefused(Struct, frozen=True, array_like=True, gc=False, tag="cand
     by: str = ""
 
 
-class MessageSent(Struct, frozen=True, array_like=True, gc=False, tag="message.sent"):
-    """A message waits for its target."""
-
-    at: int
-    message: Message
-
-
-class MessageDelivered(Struct, frozen=True, array_like=True, gc=False, tag="message.delivered"):
-    """The target has got a message."""
-
-    at: int
-    id: str
-    target: str
-
-
-class MessageExpired(Struct, frozen=True, array_like=True, gc=False, tag="message.expired"):
-    """A message was dropped undelivered: its time to live is over."""
-
-    at: int
-    id: str
-    target: str
-
-
 class TaskProposed(Struct, frozen=True, array_like=True, gc=False, tag="task.proposed"):
     """An attempt proposes further tasks. They start only when the proposal is accepted; with `refused` it never is."""
 
@@ -495,4 +476,6 @@ Event = (
     | Merged
     | MergeFailed
     | ConflictResolved
+    | PhaseOpened
+    | PhaseEnded
 )

@@ -62,7 +62,7 @@ Cause = Literal[
     "condition",  # its `if` is false
     "cancelled",
     "deadline",
-    "rejected",  # a person said no
+    "rejected",  # a person, or a vote on a gate, said no
     "undecided",  # a vote came to no decision
     "replaced",  # the plan was changed
     "error",  # the runtime or the callable raised
@@ -146,7 +146,7 @@ class Proposal(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def amount(self) -> int:
         """How many tasks it may become."""
-        return sum(task.foreach.max_items if task.foreach is not None else 1 for task in self.tasks)
+        return sum(task.foreach.max_items if task.foreach is not None else 1 for task in self.tasks if not task.gate)
 
 
 class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -6,7 +6,7 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from skep.core import budgets, candidates, graph, placement, proposals, resolving
+from skep.core import budgets, candidates, gates, graph, placement, proposals, resolving, voting
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import after_success, close
@@ -21,6 +21,7 @@ from skep.errors import Conflict, Invalid
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "approve before": ("approve", "reject"),
     "approve": ("approve", "reject"),
+    "gate": ("approve", "reject"),
     "merge": ("approve", "merge", "reject", "skip"),
     "conflict": ("rerun", "reject", "skip", "merge"),
     "rerun": ("rerun", "skip"),
@@ -103,12 +104,17 @@ def again(turn: Turn, entry: Entry, comment: str, agent: str, by: str) -> None:
         turn.emit(ev.TaskRetried(turn.at, parent.task.id, by=by))
     rivals = [rival for rival in candidates.rivals(state, entry) if not is_open(rival)] if entry.task.candidates else []
     others += entry.children if entry.task.foreach is not None else ()
+    passed = gates.behind(state, entry.task)
     resolving.dismiss(turn, entry)
     turn.emit(ev.TaskRetried(turn.at, entry.task.id, comment, "" if entry.task.candidates else agent, by))
     for name in dict.fromkeys(others):
         other = state.entries.get(name)
         if other is not None and other.state in TERMINAL and other.state != "done":
             turn.emit(ev.TaskRetried(turn.at, name, by=by))
+    for gate in passed:
+        # They go by a result that counts no more.
+        voting.dismiss(turn, state.entries[gate], "what it is about goes round again")
+        turn.emit(ev.TaskRetried(turn.at, gate, by=by))
     for rival in rivals:
         # All of them, also those that were done: what comes of it is to be another choice.
         turn.emit(ev.TaskRetried(turn.at, rival.task.id, comment, agent, by))
@@ -159,7 +165,7 @@ def answer(turn: Turn, given: inp.Say) -> None:
         _decided(turn, entry, given)
     elif given.answer != "reject":
         turn.emit(ev.TaskAnswered(turn.at, given.task, given.answer, _follows(entry, given.answer), given.comment, given.by))
-    elif entry.question == "approve before":
+    elif entry.question in ("approve before", "gate"):
         close(turn, entry, "rejected", given.comment or "a person said no", given.by)
     elif entry.chosen:
         turn.emit(ev.CandidateRefused(turn.at, given.task, entry.chosen, given.comment or "a person said no", given.by))

@@ -60,8 +60,10 @@ class Explanation(Struct, frozen=True):
 
 
 def kind_of(task: Task) -> str:
-    """`run`, `call` or `prompt`."""
-    return "run" if task.run is not None else "call" if task.call is not None else "prompt"
+    """`run`, `call` or `prompt`; empty for a gate that nobody carries out."""
+    if task.run is not None:
+        return "run"
+    return "call" if task.call is not None else "" if task.gate else "prompt"
 
 
 def requirement(task: Task) -> Requirement:
@@ -81,7 +83,7 @@ def may_do(spec: AgentSpec, need: Requirement) -> bool:
     elif need.kind == "prompt":
         if spec.name in (*BUILT_IN.values(), INPROCESS):
             return False
-    elif spec.name != BUILT_IN[need.kind]:
+    elif spec.name != BUILT_IN.get(need.kind):
         return False
     return not spec.capabilities or all(c in spec.capabilities for c in need.capabilities)
 
@@ -98,6 +100,8 @@ def impossible(state: State, task: Task, specs: Mapping[str, AgentSpec]) -> str:
         specs: the kinds of agents that are, or will be, declared. While no node has joined, nodes are not judged.
     """
     need = requirement(task)
+    if not need.kind:
+        return ""
     able = [spec for spec in specs.values() if may_do(spec, need)]
     if not able:
         if need.agent and need.agent not in specs:

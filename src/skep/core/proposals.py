@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 from msgspec.structs import replace
 
 from skep.core import events as ev
+from skep.core import gates
 from skep.core import inputs as inp
 from skep.core.model import Entry, Proposal, Task
 from skep.core.state import State
@@ -28,8 +29,14 @@ def note(turn: Turn, entry: Entry, report: inp.Ended | inp.Worked) -> str:
     if given is None or (not given.tasks and not given.refused):
         return ""
     generation = entry.task.generation + 1
-    given = replace(given, tasks=tuple(replace(task, generation=generation) for task in given.tasks))
-    refused = given.refused or refusal(turn.state, entry, given)
+    own = entry.task.phase
+    tasks = tuple(replace(task, generation=generation, phase=task.phase or own) for task in given.tasks)
+    refused = given.refused
+    try:
+        given = replace(given, tasks=gates.joined(turn.state, tasks))
+    except SkepError as error:
+        refused = error.message
+    refused = refused or refusal(turn.state, entry, given)
     turn.emit(ev.TaskProposed(turn.at, entry.task.id, report.n, given, refused))
     return refused
 
@@ -60,6 +67,8 @@ def refusal(state: State, entry: Entry, given: Proposal) -> str:
         return "candidates and voters propose nothing: most of their work is not used"
     if rule.rule == "never" and not plans:
         return "this session takes no proposals (proposals: never)"
+    if not plans and any(task.gate for task in given.tasks):
+        return "phases are for a plan, not for what a task proposes"
     if entry.task.generation >= rule.depth:
         return f"it was proposed itself, and proposals of proposals end after {rule.depth}"
     if given.amount > rule.max_tasks:
@@ -84,6 +93,8 @@ def _twin(state: State, entry: Entry, tasks: Sequence[Task]) -> str:
         if other.state != "replaced" and (other.task.run, other.task.call, other.task.prompt) in works
     ]
     for task in tasks:
+        if task.gate:
+            continue
         twin = next((other.id for other in there if replace(other, **_ALIKE) == replace(task, **_ALIKE)), "")
         if twin:
             return f"task '{task.id}' asks for the same as '{twin}'"
@@ -97,5 +108,5 @@ def length(tasks: Sequence[Task]) -> int:
     levels: dict[str, int] = {}
     for name in TopologicalSorter({task.id: task.needs for task in tasks}).static_order():
         needs = own[name].needs if name in own else ()
-        levels[name] = (name in own) + max((levels[need] for need in needs), default=0)
+        levels[name] = (name in own and not own[name].gate) + max((levels[need] for need in needs), default=0)
     return max(levels.values(), default=0)

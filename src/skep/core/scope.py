@@ -53,10 +53,11 @@ def lookup(state: State, entry: Entry) -> Lookup:
 
 def without(state: State, entry: Entry) -> list[str]:
     """What a task needs, and has to do without: it ended otherwise than done, and no `if` of the task asks how it ended."""
-    condition = entry.task.condition
+    condition, needs = entry.task.condition, entry.task.needs
     if condition and conditions.asks_outcome(conditions.parse(condition)):
-        return []
-    fates = ((need, state.fate(entry, need)) for need in entry.task.needs)
+        # It may ask how tasks ended, but no gate opens for it.
+        needs = tuple(need for need in needs if (other := state.entries.get(need)) is not None and other.task.gate)
+    fates = ((need, state.fate(entry, need)) for need in needs)
     return [need for need, fate in fates if fate in TERMINAL and fate != "done"]
 
 

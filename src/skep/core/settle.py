@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
-from skep.core import approvals, budgets, candidates, conditions, merges, messages, references, resolving
+from skep.core import approvals, budgets, candidates, conditions, gates, merges, messages, references, resolving
 from skep.core import events as ev
 from skep.core.closing import close
 from skep.core.due import conversation_of
@@ -28,6 +30,7 @@ def settle(turn: Turn, hands: bool) -> bool:
     """
     wake(turn)
     judge(turn)
+    gates.follow(turn)
     if not hands:
         return False
     merges.start(turn)
@@ -91,20 +94,28 @@ def judge(turn: Turn) -> None:
             if entry is None:
                 continue
             if entry.state == "expanded":
-                task = entry.task
-                over = candidates.gather if task.candidates else gather if task.foreach is not None else resolving.gather
-                over(turn, entry)
+                gathering(entry.task)(turn, entry)
             elif entry.state == "waiting":
                 consider(turn, entry)
+
+
+def gathering(task: Task) -> Callable[[Turn, Entry], None]:
+    """What decides a task whose work others do, as far as it can be decided."""
+    if task.gate:
+        return gates.gather
+    return candidates.gather if task.candidates else gather if task.foreach is not None else resolving.gather
 
 
 def consider(turn: Turn, entry: Entry) -> None:
     """Decides a waiting task as far as it can be decided."""
     state, task = turn.state, entry.task
+    if task.gate:
+        gates.consider(turn, entry)
+        return
     bad = without(state, entry)
     if bad:
         culprit = next((need for need in bad if failed(state, entry, need)), "")
-        why = f"{culprit or bad[0]} is {state.fate(entry, culprit or bad[0])}"
+        why = gates.missing(state, entry, culprit or bad[0])
         # What an `if` left out is nobody's failure, and neither is what falls away with it.
         turn.emit(ev.TaskClosed(turn.at, task.id, "skipped", "needs" if culprit else "condition", why))
         return

@@ -7,12 +7,14 @@ from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skep.core import resources, transitions
 from skep.core.due import Due
 from skep.core.envelope import Mail
 from skep.core.intent import MergeIntent
 from skep.core.model import TERMINAL, Agent, AgentSpec, Cost, Entry, Node, Plan, Task, TaskState
+from skep.core.phase import Phase
 from skep.core.queue import Queue
 
 #: Finished tasks that stay in the live state; older ones leave for the archive, so many at a time.
@@ -24,7 +26,7 @@ KEEP_KEYS = 262_144
 
 def needs_judgement(task: Task) -> bool:
     """Whether more than the success of its needs decides if a task may run."""
-    return bool(task.condition or made_of_others(task) or task.approve == "before")
+    return bool(task.condition or made_of_others(task) or task.approve == "before" or task.gate)
 
 
 def made_of_others(task: Task) -> bool:
@@ -77,6 +79,8 @@ class State(Struct, kw_only=True, dict=True):
     #: Shape of an action -> in words: what a person allowed for the rest of the session.
     standing: dict[str, str] = {}
     proposed: int = 0
+    #: By name, in their order; also those of a plan that was changed since.
+    phases: dict[str, Phase] = {}
 
     def __post_init__(self) -> None:
         self.live = False
@@ -181,7 +185,7 @@ class State(Struct, kw_only=True, dict=True):
         parent = self.entries.get(entry.task.parent) if entry.task.parent else None
         if parent is not None:
             parent.open_children -= 1
-            if self.live and (not done or not parent.open_children or parent.task.candidates):
+            if self.live and (not done or not parent.open_children or parent.task.candidates or parent.task.gate):
                 self.due.pending[entry.task.parent] = None
         self.finished.append(entry.task.id)
         if len(self.finished) >= KEEP_FINISHED + LEAVE_TOGETHER:
@@ -235,7 +239,7 @@ class State(Struct, kw_only=True, dict=True):
         # dead letter: it leaves when its task does.
         parent = self.entries.get(entry.task.parent) if entry.task.parent else None
         rival = parent is not None and bool(parent.task.candidates)
-        if entry.state == "replaced" or (entry.state in ("failed", "gave-up") and not rival):
+        if entry.state == "replaced" or (entry.state in ("failed", "gave-up") and not rival) or entry.task.gate:
             return False
         if entry.state not in TERMINAL or entry.attempt is not None:
             return False
@@ -269,6 +273,9 @@ class State(Struct, kw_only=True, dict=True):
                 self._succeed(entry, former)
             self.entries[task.id] = entry
             fresh.append(entry)
+            if task.gate:
+                self.phases.pop(task.phase, None)
+                self.phases[task.phase] = Phase(gate=task.id)
         for entry in fresh:
             task = entry.task
             clean = not task.needs or self._link(entry, fates)
@@ -280,6 +287,22 @@ class State(Struct, kw_only=True, dict=True):
                 self.due.pending[task.id] = None
             if self.live and task.deadline:
                 self.due.watch(entry)
+        self._join(fresh)
+
+    def _join(self, fresh: list[Entry]) -> None:
+        """The gate of a phase waits also for what joins the phase later, except for what its tasks are made of."""
+        joining: dict[str, list[Entry]] = {}
+        for entry in fresh:
+            if entry.task.phase and not (entry.task.gate or entry.task.parent) and entry.task.phase in self.phases:
+                joining.setdefault(self.phases[entry.task.phase].gate, []).append(entry)
+        for name, entries in joining.items():
+            gate = self.entries[name]
+            known = frozenset(gate.task.needs)
+            late = [entry for entry in entries if entry.task.id not in known]
+            gate.task = replace(gate.task, needs=(*gate.task.needs, *(entry.task.id for entry in late)))
+            gate.unmet += len(late)
+            for entry in late:
+                entry.dependents = [*(entry.dependents or ()), name]
 
     def _succeed(self, entry: Entry, former: Entry) -> None:
         """A task takes the id of one that was replaced: attempts count on, so that none is ever named as another was."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from skep.core import candidates, conditions, graph, placement, references, resolving
+from skep.core import candidates, conditions, gates, graph, placement, references, resolving
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.model import TERMINAL, AgentSpec, Task, TaskState
@@ -73,6 +73,8 @@ def checked(
             f"session {state.session} has {state.open_tasks} open tasks, the limit is {MAX_OPEN}", "Wait until some are finished."
         )
     tasks = named(state, given, known, leaving)
+    if any(task.phase or task.gate for task in tasks):
+        tasks = gates.joined(state, tasks, leaving)
     fates = check_needs(state, tasks, known, leaving)
     possible: dict[placement.Requirement, str] = {}
     for task in tasks:
@@ -121,7 +123,7 @@ def check_needs(
             continue
         if own is None:
             own = {other.id for other in tasks}
-        if len(task.needs) > MAX_NEEDS:
+        if len(task.needs) > MAX_NEEDS and not task.gate:
             raise Invalid(f"task '{task.id}' needs {len(task.needs)} tasks, more than {MAX_NEEDS}", "Put a task in between.")
         if len(set(task.needs)) != len(task.needs):
             raise Invalid(f"task '{task.id}' names one of its needs twice", "Name each need once.")
@@ -143,7 +145,9 @@ def check(
         possible: findings by requirement class, filled as it goes: most tasks of a submission are alike.
         specs: the kinds of agents there will be; None for those there are.
     """
-    if (task.run is not None) + (task.call is not None) + (task.prompt is not None) != 1:
+    if task.gate:
+        gates.check(state, task, state.specs if specs is None else specs)
+    elif (task.run is not None) + (task.call is not None) + (task.prompt is not None) != 1:
         raise Invalid(f"task '{task.id}' must have exactly one of run, call, prompt", "Say what it does in one of them.")
     if task.run is not None and not any(task.run):
         raise Invalid(f"task '{task.id}' runs nothing", "Write a command.")
@@ -154,7 +158,7 @@ def check(
     bounded = task.timeout or task.deadline or task.retries or task.resources or task.locks or task.budget
     if bounded or task.condition or task.foreach:
         check_details(task)
-    if task.candidates or task.vote or task.seat or task.ballot:
+    if task.candidates or (task.vote and not task.gate) or task.seat or task.ballot:
         candidates.check(state, task, state.specs if specs is None else specs)
     if task.on_conflict == "task" and (lacks := resolving.impossible(state, task, state.specs if specs is None else specs)):
         raise Invalid(

@@ -135,6 +135,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         resolves: the commit that does not merge, for the task that resolves the conflict.
         plans: whether it is a planner's: it must leave a plan, and a person is always asked about that.
         generation: proposals that lie between it and what a person wrote.
+        phase: the phase it belongs to, if the session has any.
+        gate: whether it is the gate of its phase (`core.phase`); then it has a command, a vote, or nothing to do.
     """
 
     id: str = ""
@@ -182,3 +184,5 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     resolves: str = ""
     plans: bool = False
     generation: int = 0
+    phase: str = ""
+    gate: bool = False

@@ -12,7 +12,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "running": frozenset(
         {"ready", "waiting", "merging", "needs-you", "parked", "done", "skipped", "failed", "gave-up", "cancelled", "replaced"}
     ),
-    "expanded": frozenset({"merging", "needs-you", "done", "failed", "cancelled", "replaced"}),
+    "expanded": frozenset({"waiting", "merging", "needs-you", "done", "failed", "cancelled", "replaced"}),
     "merging": frozenset({"expanded", "done", "ready", "waiting", "parked", "needs-you", "failed", "cancelled", "replaced"}),
     "needs-you": frozenset(
         {"needs-you", "ready", "waiting", "expanded", "merging", "done", "skipped", "failed", "cancelled", "replaced"}

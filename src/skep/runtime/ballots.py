@@ -67,13 +67,13 @@ def the_task(state: State, parent: Entry) -> str:
     if task.prompt is not None:
         return "\n\n".join([*title, render(task.prompt, lookup(state, parent))])
     command = task.run if task.run is not None else task.call
-    return "\n\n".join([*title, _fenced(spell(command))])
+    return "\n\n".join([*title, fenced(spell(command))])
 
 
 def _section(one: _Shown, diff: str) -> str:
     parts = [f"# Candidate {one.option}"]
-    parts.append(f"What it changes:\n\n{_fenced(_cut(diff, MAX_DIFF))}" if diff else "It changes no file.")
-    parts += [f"Its {name}:\n\n{_fenced(_cut(said, MAX_TEXT))}" for name, said in one.said.items()]
+    parts.append(f"What it changes:\n\n{fenced(_cut(diff, MAX_DIFF))}" if diff else "It changes no file.")
+    parts += [f"Its {name}:\n\n{fenced(_cut(said, MAX_TEXT))}" for name, said in one.said.items()]
     return "\n\n".join(parts)
 
 
@@ -81,7 +81,7 @@ def _cut(said: str, most: int) -> str:
     return said if len(said) <= most else f"{said[:most]}\n... ({len(said) - most} more characters are not shown)"
 
 
-def _fenced(said: str) -> str:
+def fenced(said: str) -> str:
     """In a fence that is longer than any within: what a candidate wrote cannot end it."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))
     return f"{fence}\n{said.rstrip(chr(10))}\n{fence}"

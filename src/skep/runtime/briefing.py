@@ -9,6 +9,7 @@ from pathlib import Path
 from skep.agents.brief import MAX_INSTRUCTIONS, Brief, compose, fenced, role_of
 from skep.core.commands import StartAttempt
 from skep.core.model import Plan, Task
+from skep.core.phase import GATE
 from skep.core.terms import Command
 from skep.runtime.environment import Told
 from skep.workspace import Workspace
@@ -52,7 +53,7 @@ def rehearsed(objective: str, task: Task) -> Brief:
         out="$SKEP_OUT",
         verify=line(task.verify),
         worktree=task.mode != "none",
-        needs={name: {"result": f"(what {name} says at its end)"} for name in task.needs},
+        needs={name: {"result": f"(what {name} says at its end)"} for name in task.needs if not name.startswith(GATE)},
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from skep.core.candidates import told
 from skep.core.consensus import Poll, threshold_of
 from skep.core.model import Entry
+from skep.core.voting import told
 
 
 class VoteView(Struct, frozen=True, kw_only=True):

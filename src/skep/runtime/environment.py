@@ -63,8 +63,9 @@ class Told(Struct, frozen=True, kw_only=True):
 def tell(state: State, entry: Entry) -> Told:
     """Gathers what the attempt is told. A prompt whose names cannot be found raises Invalid."""
     task = entry.task
-    needs = {name: facets(state.fate(entry, name), state.entries.get(name)) for name in task.needs}
-    for name in task.needs:
+    names = [name for name in task.needs if not ((other := state.entries.get(name)) is not None and other.task.gate)]
+    needs = {name: facets(state.fate(entry, name), state.entries.get(name)) for name in names}
+    for name in names:
         other = state.entries.get(name)
         if other is not None and other.task.foreach is not None and other.children:
             needs[name]["items"] = {

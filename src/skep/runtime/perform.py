@@ -22,7 +22,7 @@ from skep.core.model import Cause, Entry, Output, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
 from skep.errors import Bug, SkepError
-from skep.runtime import ballots, conflicts, environment
+from skep.runtime import ballots, conflicts, environment, phases
 from skep.runtime.asking import Leave
 from skep.runtime.attempt import Node, Work, mode_of, place_of, short
 from skep.runtime.bounds import bounds, of_agent, settled
@@ -126,7 +126,10 @@ class Performer:
             told = environment.tell(session.state, entry)
             if command.task.resolves:
                 told = await conflicts.put_before(self.node.workspace, session.state, entry, told)
-            if command.task.ballot:
+            gate = session.state.entries.get(command.task.parent)
+            if gate is not None and gate.task.gate:
+                told = await phases.put_before(self.node.workspace, session.state, gate, told)
+            elif command.task.ballot:
                 told = await ballots.put_before(self.node.workspace, session.state, entry, told)
             elif kind_of(command.task) == "prompt":
                 waiting = inbox(session.state, command.agent)

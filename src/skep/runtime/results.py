@@ -221,7 +221,7 @@ class Results:
             gone = await self._parts.log.archived(session, [name for name, other in near.items() if other is None])
             others = [near[name] or unpack(gone[name]) for name in entry.children if near[name] is not None or name in gone]
             view = choice_view(shown, entry, [other for other in others if not other.task.ballot])
-        if not view.candidates:
+        if not view.candidates and view.ballot is None:
             raise Conflict(f"task '{asked.task}' has no candidates", "Only a task with `candidates` in its file has some.")
         return view
 

@@ -21,6 +21,7 @@ from skep.core.rules import waiting
 from skep.core.settle import limited
 from skep.core.state import State
 from skep.core.topology import PERSON
+from skep.runtime.phases import PhaseView, phase_views
 
 #: What programs are called that nothing confines.
 UNCONFINED = "unconfined"
@@ -50,7 +51,8 @@ class TaskView(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     `confinement` says how its last process was confined, empty before there is one.
     `started` and `ended` are the whole task's. `spent`: ms in attempts that are over; `begun`: when the one under way began.
-    `proposes`: ids of the tasks that it proposes, while nobody has decided about them.
+    `proposes`: ids of the tasks that it proposes, while nobody has decided about them. `phase`: the phase it belongs to; `gate`:
+    whether it is the gate of that.
     """
 
     id: str
@@ -86,6 +88,8 @@ class TaskView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     asks: tuple[AskView, ...] = ()
     confinement: str = ""
     proposes: tuple[str, ...] = ()
+    phase: str = ""
+    gate: bool = False
 
     def took(self, now: int) -> int:
         """Ms that its attempts took together, without the time between them; of a foreach, from its beginning to its end."""
@@ -135,6 +139,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     checkpoints: dict[str, int] = {}
     cost: Cost = field(default_factory=Cost)
     limits: Limits = Limits()
+    phases: tuple[PhaseView, ...] = ()
     tasks: list[TaskView] = field(default_factory=list)
 
 
@@ -264,6 +269,8 @@ def task_view(state: State, entry: Entry) -> TaskView:
         asks=asks,
         confinement=entry.confinement,
         proposes=tuple(one.id for one in entry.proposal.tasks) if entry.proposal is not None else (),
+        phase=task.phase,
+        gate=task.gate,
     )
 
 
@@ -427,5 +434,6 @@ def session_view(
         checkpoints=dict(state.marks),
         cost=state.cost,
         limits=state.plan.limits,
+        phases=phase_views(state),
         tasks=[task_view(state, entry) for entry in entries] if tasks else [],
     )

@@ -132,6 +132,7 @@ def tasks(all_drafts: Mapping[str, Draft], specs: Mapping[str, Any], inputs: Map
     for draft in all_drafts.values():
         _agent(draft, specs, problems)
         _candidates(draft, specs, problems)
+        _vote(draft, specs, problems)
         _contradictions(draft, problems)
         _Names(draft, all_drafts, before, inputs, problems).check()
 
@@ -208,7 +209,7 @@ def _fits(draft: Draft, name: str, work: str, specs: Mapping[str, Any], place: P
 
 def _candidates(draft: Draft, specs: Mapping[str, Any], problems: Problems) -> None:
     """Candidates can do the work apart from each other, and who votes on them can vote."""
-    own, vote = draft.node.entries, draft.values.get("vote")
+    own = draft.node.entries
     if "vote" in own and "candidates" not in own:
         problems.add(draft.at("vote"), f"task {draft.id!r} has a vote and no `candidates` to choose from")
     named = draft.values.get("candidates")
@@ -217,6 +218,11 @@ def _candidates(draft: Draft, specs: Mapping[str, Any], problems: Problems) -> N
     if "candidates" in own and ("foreach" in own or draft.values.get("mode") == "shared"):
         what = "`foreach`" if "foreach" in own else "`mode: shared`"
         problems.add(draft.at("candidates"), f"task {draft.id!r}: candidates work apart, which does not go with {what}")
+
+
+def _vote(draft: Draft, specs: Mapping[str, Any], problems: Problems) -> None:
+    """Who votes can vote, and the votes can come to a decision."""
+    vote = draft.values.get("vote")
     if not isinstance(vote, dict) or "by" not in vote:
         return
     place, by = draft.at("vote", "by"), vote["by"]
@@ -231,6 +237,47 @@ def _candidates(draft: Draft, specs: Mapping[str, Any], problems: Problems) -> N
         threshold_of(vote.get("rule", "quorum"), vote.get("threshold", ""))
     except Invalid as error:
         problems.add(draft.at("vote"), f"task {draft.id!r}: {_said(error)}")
+
+
+def no_phases(all_drafts: Mapping[str, Draft], problems: Problems) -> None:
+    """Nothing belongs to a phase in a file that has none."""
+    for draft in all_drafts.values():
+        if "phase" in draft.node.entries:
+            problems.add(draft.at("phase"), f"task {draft.id!r} has a phase, and the file declares no `phases`")
+
+
+def phases(
+    declared: Mapping[str, Any], node: Map, all_drafts: Mapping[str, Draft], specs: Mapping[str, Any], problems: Problems
+) -> None:
+    """Every task is of a phase, needs nothing of a later one, and every phase has tasks and a gate that makes sense."""
+    order = {name: number for number, name in enumerate(node.entries)}
+    used: set[str] = set()
+    for draft in all_drafts.values():
+        own = draft.values.get("phase", "")
+        used.add(own)
+        if not own and "phase" not in draft.node.entries:
+            problems.add(draft.node, f"task {draft.id!r} does not say its `phase`, one of {', '.join(order)}")
+        elif own and own not in order:
+            hint = references.nearest(own, order) or f"; there are {', '.join(order)}"
+            problems.add(draft.at("phase"), f"task {draft.id!r}: there is no phase {own!r}{hint}")
+        for index, need in enumerate(draft.values.get("needs", ())):
+            other = all_drafts[need].values.get("phase", "") if need in all_drafts else ""
+            if order.get(other, 0) > order.get(own, len(order)):
+                problems.add(
+                    draft.at("needs", index),
+                    f"task {draft.id!r} of phase {own!r} needs {need!r}, which is of a later one, {other!r}",
+                )
+    for name in order:
+        if name not in used:
+            problems.add(node.keys[name], f"phase {name!r} has no task")
+        inner = node.entries[name]
+        gate = inner.entries.get("gate") if isinstance(inner, Map) else None
+        if isinstance(gate, Map):
+            values = declared.get(name, {}).get("gate", {})
+            draft = Draft(f"gate:{name}", gate, values)
+            _vote(draft, specs, problems)
+            if "vote" in gate.entries and "verify" in gate.entries:
+                problems.add(draft.at("vote"), f"the gate of phase {name!r} has both a command and a vote; make two phases of it")
 
 
 def _contradictions(draft: Draft, problems: Problems) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from skep.core import conditions, references
 from skep.core.model import Plan, Task
+from skep.core.phase import gate_of
 from skep.core.references import Path, nearest
 from skep.errors import Invalid
 
@@ -68,7 +69,8 @@ def select(plan: Plan, what: str) -> Plan:
     for task in plan.tasks:
         if task.id in chosen:
             _check_names(task, chosen)
-            kept.append(msgspec.structs.replace(task, needs=tuple(need for need in task.needs if need in chosen)))
+            phase = task.phase if gate_of(task.phase) in chosen else ""
+            kept.append(msgspec.structs.replace(task, needs=tuple(need for need in task.needs if need in chosen), phase=phase))
     return msgspec.structs.replace(plan, tasks=tuple(kept))
 
 
@@ -119,7 +121,8 @@ def definitions(plan: Plan) -> dict[str, str]:
     tasks = {task.id: task for task in plan.tasks}
     for name in TopologicalSorter({name: task.needs for name, task in tasks.items()}).static_order():
         task = tasks[name]
-        own = msgspec.structs.replace(task, **_ALIKE)
+        # Of a gate also the way counts: who is asked is what it is.
+        own = msgspec.structs.replace(task, **({"needs": ()} if task.gate else _ALIKE))
         before = encoder.encode([[need, found[need]] for need in sorted(task.needs)])
         found[name] = hashlib.sha256(b"\n".join((encoder.encode(own), inputs, before))).hexdigest()
     return found

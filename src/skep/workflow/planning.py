@@ -36,6 +36,9 @@ tasks:
 
 - At most {max_tasks} tasks (a foreach counts as its max_items), at most {length} one after the other, {retries} retries each.
 - Prompts go to: {agents}.
+- `phases: {{first: {{gate: {{verify: COMMAND}}}}, second: {{}}}}` at the top, only where the work needs it, puts the tasks into
+  parts, in this order: each task names its `phase`; a phase begins when all of the one before is done and its gate's command
+  succeeds.
 - `run: COMMAND` instead of `prompt` is for what needs no agent. A person sees every command before it starts.
 - Keys that a task may have: {keys}. `verify` at the top judges every merge.
 - Tasks that run at the same time and change the same files conflict: put them in order, or make them one.

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from skep.core.confinement import Confinement
-from skep.core.model import AgentSpec, Limits, Plan, Task
+from skep.core.model import AgentSpec, Limits, Plan, Task, Vote
+from skep.core.phase import gate_of, linked
 from skep.core.references import nearest
 from skep.core.rules import ToolRule
 from skep.core.terms import Notify, Proposals
@@ -102,15 +103,17 @@ def parse(
     given = _inputs(_written(values, root, "inputs"), root, inputs, problems)
     drafts = _checked(values, root, file, read, known or Known(), problems)
     problems.check()
+    gates = tuple(_gate(name, spec) for name, spec in values.get("phases", {}).items())
     folder, shape = file.parent if file is not None else Path(), values.get("topology", "")
     voters = {vote["by"] for draft in drafts.values() if isinstance(vote := draft.values.get("vote"), dict)}
+    voters |= {gate.vote.by for gate in gates if gate.vote is not None}
     return Plan(
         name=values.get("name") or name_of(file.stem if file is not None else source),
         objective=values.get("objective", ""),
         inputs=given,
         limits=msgspec.convert(values.get("limits", {}), Limits),
         agents=tuple(_agent(name, spec, name in voters) for name, spec in values.get("agents", {}).items()),
-        tasks=tuple(_task(draft, now) for draft in drafts.values()),
+        tasks=linked((*(_task(draft, now) for draft in drafts.values()), *gates), {}),
         verify=values.get("verify"),
         setup=_commands(values.get("environment", {}).get("setup", ())),
         rules=msgspec.convert(values.get("rules", ()), tuple[ToolRule, ...]),
@@ -135,6 +138,10 @@ def _checked(
     drafts = check.drafts(tasks, node, values.get("defaults", {})) if isinstance(node, Map) else {}
     _read_prompts(drafts, file, read, problems)
     check.tasks(drafts, {**known.agents, **specs}, _written(values, root, "inputs"), problems)
+    if isinstance(node := root.entries.get("phases"), Map):
+        check.phases(_written(values, root, "phases"), node, drafts, {**known.agents, **specs}, problems)
+    else:
+        check.no_phases(drafts, problems)
     return drafts
 
 
@@ -215,6 +222,24 @@ def _task(draft: Draft, now: int) -> Task:
     if isinstance(values.get("candidates"), int):
         values["candidates"] = ("",) * values["candidates"]
     return complete(msgspec.convert({**values, "id": draft.id, "options": draft.values.get("with", {})}, Task))
+
+
+def _gate(name: str, spec: Mapping[str, Any]) -> Task:
+    """The gate of a phase, which is a task."""
+    gate = spec.get("gate", {})
+    return Task(
+        id=gate_of(name),
+        phase=name,
+        gate=True,
+        objective=spec.get("objective", ""),
+        type="gate",
+        run=gate.get("verify"),
+        vote=msgspec.convert(gate["vote"], Vote) if "vote" in gate else None,
+        approve="after" if gate.get("approve") else "",
+        timeout=gate.get("timeout", 0.0),
+        mode="isolated" if "verify" in gate else "none",
+        merge="never",
+    )
 
 
 def _agent(name: str, spec: dict[str, Any], votes: bool) -> AgentSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from skep.workflow.yamltree import Map, Node, compose, decode
 #: What a planner writes, and what any other task may write, below $SKEP_OUT.
 PLAN, FILE = "plan.yaml", "propose.yaml"
 #: Keys that such a file may hold, and its tasks.
-KEYS = ("version", "name", "objective", "defaults", "verify", "tasks")
+KEYS = ("version", "name", "objective", "defaults", "verify", "phases", "tasks")
 TASK_KEYS = (
-    *("run", "prompt", "objective", "type", "complexity", "agent", "priority", "needs", "if", "foreach", "capabilities"),
-    *("locks", "budget", "timeout", "retries", "exit_codes", "mode", "setup", "verify", "protect", "outputs", "merge"),
-    *("on_conflict", "approve", "recovery"),
+    *("run", "prompt", "objective", "type", "complexity", "agent", "priority", "needs", "phase", "if", "foreach"),
+    *("capabilities", "locks", "budget", "timeout", "retries", "exit_codes", "mode", "setup", "verify", "protect"),
+    *("outputs", "merge", "on_conflict", "approve", "recovery"),
 )
 #: Attempts after the first that such a task may ask for.
 MAX_RETRIES = 5
@@ -59,6 +59,8 @@ def read(data: bytes, source: str, bounds: Proposals, agents: Mapping[str, Agent
         _bounded(tasks, source)
         if plan.verify is not None and proposer:
             raise Invalid(f"{source}: the `verify` of all merges is not a task's to propose", "Give the tasks their own.")
+        if proposer and any(task.gate for task in tasks):
+            raise Invalid(f"{source}: phases are for a plan", "What a task proposes belongs to the phase of that task.")
     except Invalid as error:
         return Proposal(fingerprint=fingerprint, refused=str(error))
     if proposer:
@@ -135,6 +137,7 @@ def written(plan: Plan) -> str:
     """A plan that was proposed as a workflow file of a person's, with the session's agents and limits: for editing."""
     allowed = plan.proposals.agents
     agents = {spec.name: spec for spec in plan.agents if spec.name in allowed or not (allowed or spec.name in BUILT_IN.values())}
+    gates = frozenset(task.id for task in plan.tasks if task.gate)
     whole: dict[str, Any] = {
         "version": 1,
         "name": plan.name,
@@ -142,10 +145,23 @@ def written(plan: Plan) -> str:
         "limits": _plain(plan.limits),
         "agents": {name: _plain(spec, "name") for name, spec in agents.items()},
         "verify": msgspec.to_builtins(plan.verify),
-        "tasks": {task.id: _plain(task, "id", "generation", "inferred", *task.inferred) for task in plan.tasks},
+        "phases": {task.phase: _phase(task) for task in plan.tasks if task.gate},
+        "tasks": {task.id: _task(task, gates) for task in plan.tasks if not task.gate},
     }
     kept = {key: value for key, value in whole.items() if value not in ("", None, {})}
     return yaml.safe_dump(_lists(kept), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _task(task: Task, gates: Collection[str]) -> dict[str, Any]:
+    own = replace(task, needs=tuple(need for need in task.needs if need not in gates))
+    return _plain(own, "id", "generation", "inferred", *task.inferred)
+
+
+def _phase(gate: Task) -> dict[str, Any]:
+    """A phase as a file says it."""
+    given = {"verify": gate.run, "vote": gate.vote, "approve": bool(gate.approve), "timeout": gate.timeout}
+    said = {"objective": gate.objective, "gate": {key: msgspec.to_builtins(value) for key, value in given.items() if value}}
+    return {key: value for key, value in said.items() if value}
 
 
 def _plain(record: msgspec.Struct, *without: str) -> dict[str, Any]:

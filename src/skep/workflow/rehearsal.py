@@ -44,6 +44,9 @@ _VOTE = r"""letter=$(sed -n 's/^# Candidate \([A-Z]\)$/\1/p' "$SKEP_PROMPT" | he
 printf '{"vote": "%s", "reason": "rehearsal"}' "$letter" > "$SKEP_OUT/vote.json"
 printf 'rehearsal: a stand-in votes for %s\n' "$letter"
 """
+_PASS = r"""printf '{"vote": "pass", "reason": "rehearsal"}' > "$SKEP_OUT/vote.json"
+printf 'rehearsal: a stand-in lets the next phase begin\n'
+"""
 _RESOLVE = r"""files=$(grep -rlI --exclude-dir=.git '^<<<<<<< ' . || true)
 printf '%s\n' "$files" | while IFS= read -r file; do
   [ -z "$file" ] || sed -i -e '/^<<<<<<< /d' -e '/^=======$/d' -e '/^>>>>>>> /d' -e '/^||||||| /d' "$file"
@@ -93,7 +96,7 @@ def _arms(tasks: list[Task], script: Mapping[str, str]) -> Iterator[tuple[str, s
     for task in tasks:
         name = quote(task.id)
         if task.vote is not None:
-            yield f"{name}'['{quote(task.vote.by)}-*']'", _VOTE
+            yield f"{name}'['{quote(task.vote.by)}-*']'", _PASS if task.gate else _VOTE
         yield f"{name}'[conflict'*']'", _RESOLVE
         if task.prompt is not None:
             yield f"{name}|{name}'['*']'", _does(task, tasks, script.get(task.id, ""))

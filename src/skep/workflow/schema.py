@@ -6,7 +6,8 @@ from typing import Any
 
 from skep.core.candidates import MAX_CANDIDATES
 from skep.core.model import PRIORITY_RANK
-from skep.workflow.deciding import VOTE
+from skep.core.phase import MAX_PHASES
+from skep.workflow.deciding import PHASE, VOTE
 from skep.workflow.kinds import (
     Anything,
     Choice,
@@ -283,6 +284,7 @@ TASK = Record(
         ),
         "priority": Field(Choice(tuple(PRIORITY_RANK)), "Who comes first among the waiting.", "`normal`", shared=True),
         "needs": Field(ListOf(NEED, single=True), "Tasks that come first: done, and merged where they change files."),
+        "phase": Field(NAME, "The phase of `phases` it belongs to."),
         "if": Field(
             Text("a condition such as needs.build.state == 'failed'", most=1000, looked_up=True),
             "Whether it runs, judged when its needs have ended: paths, literals, `== != && || !`, `success()`, `failure()`, "
@@ -417,7 +419,10 @@ WORKFLOW = Record(
             "neighbours.",
             "`mesh` for up to 7 agents, `hierarchical` for more",
         ),
-        "phases": Field(Later("order tasks with `needs`"), "Ordered parts with gates."),
+        "phases": Field(
+            MapOf(NAME, PHASE, least=1, most=MAX_PHASES),
+            "Ordered parts: the tasks of one begin when the gate of the one before was passed. Then every task has a `phase`.",
+        ),
         "verify": Field(COMMAND, "Must succeed on the merged commit before the session's branch moves to it."),
         "rules": Field(RULES, "What agents may do, ask about, may not do; those of `skep.toml` come last."),
         "proposals": Field(

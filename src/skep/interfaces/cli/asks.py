@@ -10,6 +10,7 @@ from skep.interfaces.cli.words import one_line
 ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     "approve before": ("may it start?", ("skep approve {}", "skep deny {}")),
     "approve": ("is its result good?", ("skep approve {}", 'skep reject {} -m "why"')),
+    "gate": ("may the next phase begin?", ("skep approve {}", 'skep reject {} -m "why"')),
     "merge": ("may its work be merged?", ("skep approve {}", 'skep reject {} -m "why"')),
     "conflict": ("its work does not merge; what now?", ("skep resume --decide {}=rerun", "skep resume --decide {}=skip")),
     "vote": (

@@ -43,7 +43,7 @@ def candidates(task: str, session: str, as_json: bool) -> None:
 
 
 def _lines(view: ChoiceView, out: Out) -> Iterator[Line]:
-    wide = max(len(one_line(one.id, 40)) for one in view.candidates)
+    wide = max((len(one_line(one.id, 40)) for one in view.candidates), default=0)
     for one in view.candidates:
         state = "done" if one.chosen else one.state
         name = f" {one_line(one.id, 40):{wide}}  "
@@ -52,6 +52,8 @@ def _lines(view: ChoiceView, out: Out) -> Iterator[Line]:
         yield from _ballot(view.ballot)
     if view.chosen and view.why:
         yield [(f"{view.chosen} was taken: {one_line(view.why)}", "")]
+    if not view.candidates:  # a gate
+        return
     kept = next((one for one in view.candidates if (one.commit or one.wip) and not one.chosen), view.candidates[0])
     yield [(f"look: skep diff {quote(kept.id)}", "dim")]
     if view.question == "vote":

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from skep.core import events as ev
-from skep.core.candidates import told
 from skep.core.model import TERMINAL
+from skep.core.phase import GATE
+from skep.core.voting import told
 from skep.interfaces.cli import asks, picture
 from skep.interfaces.cli.words import COLOURS, Line, count, duration, one_line, short
 
@@ -79,7 +80,15 @@ class Teller:
             + (", ..." if len(e.tasks) > 12 else ""),
         )
 
-    def _expanded(self, e: ev.TaskExpanded) -> tuple[str, str, str]:
+    def _opened(self, e: ev.PhaseOpened) -> tuple[str, str, str]:
+        return "running", "", f"phase {e.phase} is open"
+
+    def _over(self, e: ev.PhaseEnded) -> tuple[str, str, str]:
+        return picture.PHASE_MARKS[e.state], "", f"phase {e.phase} {picture.PHASED[e.state]}" + (f": {e.why}" if e.why else "")
+
+    def _expanded(self, e: ev.TaskExpanded) -> tuple[str, str, str] | None:
+        if not e.children and e.task.startswith(GATE):
+            return None
         return "running", e.task, f"became {count(len(e.children), 'task')}"
 
     def _assigned(self, e: ev.TaskAssigned) -> tuple[str, str, str]:
@@ -147,7 +156,11 @@ class Teller:
         return "waiting", e.task, "goes round again" + (f": {e.comment}" if e.comment else "")
 
     def _ballot(self, e: ev.BallotOpened) -> tuple[str, str, str]:
-        return "running", e.task, f"{count(len(e.voters), 'voter')} on {count(len(e.options), 'candidate')}"
+        return (
+            "running",
+            e.task,
+            f"{count(len(e.voters), 'voter')} on {count(len(e.options), 'option' if e.task.startswith(GATE) else 'candidate')}",
+        )
 
     def _counted(self, e: ev.BallotClosed) -> tuple[str, str, str]:
         return "", e.task, told(e.result)
@@ -205,6 +218,8 @@ _TELL: dict[type, Callable[[Teller, Any], tuple[str, str, str] | None]] = {
     ev.CandidateChosen: Teller._chosen,
     ev.CandidateRefused: Teller._refused,
     ev.Merged: Teller._merged,
+    ev.PhaseOpened: Teller._opened,
+    ev.PhaseEnded: Teller._over,
     ev.MergeFailed: Teller._merge_failed,
     ev.ConflictResolved: Teller._resolved,
 }

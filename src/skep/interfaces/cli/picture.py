@@ -22,6 +22,10 @@ STAGES = {
     "expanded": "",
     "resolving": "resolving a conflict",
 }
+#: States of phases -> what is said of them.
+PHASED = {"passed": "is passed", "failed": "failed", "closed": "stays closed", "waiting": "waits", "open": "is open"}
+#: States of phases -> those of tasks with the same mark.
+PHASE_MARKS = {"passed": "done", "failed": "failed", "closed": "skipped", "waiting": "waiting", "open": "running"}
 #: Widest column of names and of agents, characters.
 NAME, AGENT = 28, 16
 #: Finished tasks from which on the time left is estimated.
@@ -55,6 +59,34 @@ def header(view: SessionView, now: int, since: int = 0) -> Line:
         parts.append((f"  {view.state}{why}", "green" if view.state == "completed" else "yellow"))
     parts.append((f"  {view.confinement}" if view.confinement else "", "dim"))
     return parts
+
+
+def phase_line(view: SessionView) -> list[Line]:
+    """The phases in one line, if there are any."""
+    if not view.phases:
+        return []
+    said: Line = [("phases: ", "bold")]
+    for number, phase in enumerate(view.phases):
+        done = f" {phase.done}/{phase.tasks}" if phase.state == "open" else ""
+        judged = ", its gate is judged" if phase.judging else ""
+        text = f"{one_line(phase.id, NAME)} {phase.state}{done}{judged}"
+        said += [(" > " if number else "", "dim"), (text, COLOURS.get(PHASE_MARKS[phase.state], ""))]
+    return [said]
+
+
+def phase_lines(view: SessionView, mark: Callable[[str], str]) -> list[Line]:
+    """A line for each phase: how it stands, how much of it is done, what is in its way."""
+    names = min(NAME, max((len(one_line(phase.id, NAME)) for phase in view.phases), default=0))
+    lines: list[Line] = []
+    for phase in view.phases:
+        state = PHASE_MARKS[phase.state]
+        about = f"{phase.state:7}  {phase.done}/{phase.tasks} done"
+        about += f"  {phase.gate} is {phase.judging}" if phase.judging else ""
+        about += f"  {one_line(phase.why, 400)}" if phase.why else ""
+        lines.append(
+            [(mark(state), COLOURS.get(state, "")), (f" phase {one_line(phase.id, NAME):{names}}  ", "bold"), (about, "")]
+        )
+    return lines
 
 
 def elapsed(view: SessionView, now: int, since: int) -> int:

@@ -110,6 +110,10 @@ def _does(task: Any) -> Iterator[str]:
     for name, value in (("run", task.run), *(("setup", one) for one in task.setup), ("verify", task.verify)):
         if value is not None:
             yield from _command(name, value)
+    if task.gate and task.vote is not None:
+        yield f"vote of {task.vote.by}"
+    if task.gate and task.approve:
+        yield "a person's yes"
     if task.prompt is not None:
         yield from _command(f"prompt for {task.agent or 'the best agent'}", task.prompt)
 

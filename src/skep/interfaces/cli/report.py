@@ -21,7 +21,7 @@ def report(view: SessionView, mark: Callable[[str], str], now: int, since: int =
         mark: state -> mark.
         now, since: as in `picture.header`.
     """
-    lines = [picture.header(view, now, since), *_table(view, mark, now)]
+    lines = [picture.header(view, now, since), *picture.phase_lines(view, mark), *_table(view, mark, now)]
     if view.causes:
         causes = sorted(view.causes.items(), key=lambda item: (-item[1], item[0]))
         lines.append([("not done: ", "bold"), (", ".join(f"{number:,} {cause}" for cause, number in causes), "")])

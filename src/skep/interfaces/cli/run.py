@@ -188,6 +188,7 @@ async def _run(plan: Plan, folder: Path, new: bool, way: Way) -> int:
 @click.option("--title", default="", help="What it is for.")
 @click.option("--agent", default="", metavar="A", help="The agent that is to do it.")
 @click.option("--needs", multiple=True, metavar="TASK", help="A task that comes first; may be repeated.")
+@click.option("--phase", default="", metavar="P", help="The phase it belongs to, if the session has phases.")
 @click.option("--verify", metavar="CMD", help="A command that must succeed on its result.")
 @click.option("--retries", type=click.IntRange(0, 100), default=0, metavar="N", help="Further tries if it fails.")
 @session_option
@@ -199,6 +200,7 @@ def add(
     title: str,
     agent: str,
     needs: tuple[str, ...],
+    phase: str,
     verify: str | None,
     retries: int,
     session: str,
@@ -213,9 +215,12 @@ def add(
         raise click.UsageError("Give either a PROMPT or --run CMD.")
     from skep.core.model import Task
 
-    task = Task(id=name, run=line, prompt=prompt, objective=title, agent=agent, needs=needs, verify=verify, retries=retries)
+    task = Task(
+        id=name, run=line, prompt=prompt, objective=title, agent=agent, needs=needs, verify=verify, retries=retries, phase=phase
+    )
     if detach:
         given = [prompt] if prompt is not None else [f"--run={line}"]
+        given += [f"--phase={phase}"] if phase else []
         given += [f"--needs={need}" for need in needs] + [f"--retries={retries}"]
         named = {"id": name, "title": title, "agent": agent, "verify": verify, "session": session}
         given += [f"--{option}={value}" for option, value in named.items() if value]

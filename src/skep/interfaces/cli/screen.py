@@ -152,9 +152,10 @@ class Screen:
         return Group(*lines)
 
     def _lines(self, view: SessionView, width: int, height: int, keyed: str) -> list[Text]:
-        most = max(1, height - 2)
+        most = max(1, height - 2 - bool(view.phases))
         lines = [
             picture.header(view, now(), self._since),
+            *picture.phase_line(view),
             *picture.task_lines(view, self._out.mark, now(), most, width, self._said, keyed),
         ]
         return [text(line) for line in lines[: max(1, height - 1)]]

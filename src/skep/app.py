@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from skep import config as configuration
-from skep import workflow
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.apply import replay
@@ -32,7 +30,6 @@ from skep.core.model import Answer, Plan, Task
 from skep.core.placement import INPROCESS, Explanation
 from skep.core.state import State
 from skep.errors import NotFound, SkepError
-from skep.runtime import briefing, node, plans
 from skep.runtime import checkup as machine
 from skep.runtime import requests as rq
 from skep.runtime.checkup import Finding
@@ -40,11 +37,15 @@ from skep.runtime.choice import ChoiceView
 from skep.runtime.foretell import foretell
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.owner import Door, connect_or_own
-from skep.runtime.plans import Step
+from skep.runtime.reading import foretold as foretold
+from skep.runtime.reading import planning as planning
+from skep.runtime.reading import preview as preview
+from skep.runtime.reading import prompts as prompts
+from skep.runtime.reading import read_plan as read_plan
 from skep.runtime.ready import Readiness
 from skep.runtime.typed import path as path_of
 from skep.runtime.typed import typed, wrong
-from skep.runtime.views import Brief, CostView, Need, Result, SessionView, TaskView, session_view
+from skep.runtime.views import Brief, ClaimView, CostView, Need, Result, SessionView, TaskView, session_view
 from skep.wiring import assemble
 from skep.workflow import complete
 
@@ -73,68 +74,6 @@ def open(workspace: str | Path = ".", config: configuration.Config | None = None
     if config is not None and not isinstance(config, configuration.Config):
         raise wrong("config", "skep.config.Config", config)
     return Skep(path_of(workspace, "workspace"), config, agents, by)
-
-
-def read_plan(path: str | Path, inputs: Mapping[str, str] | None = None, *, select: str = "", agents: int = 0) -> Plan:
-    """Reads and checks a workflow file; nothing is started.
-
-    Args:
-        inputs: values for the inputs that the file declares.
-        select: the part of its tasks to take, as in `skep.workflow.select`; empty = all.
-        agents: attempts at once, in place of the file's own limit; 0 = the file's.
-
-    Raises:
-        Invalid: everything that is wrong with it, with line and column.
-        NotFound: there is no such file.
-    """
-    plan = workflow.load(path_of(path, "path"), inputs or {}, now=time.time_ns() // 1_000_000)
-    if select:
-        plan = workflow.select(plan, select)
-    if agents:
-        plan = msgspec.structs.replace(plan, limits=msgspec.structs.replace(plan.limits, agents=agents))
-    return plan
-
-
-def planning(objective: str, workspace: str | Path = ".", runtime: str = "") -> Plan:
-    """The plan of a session that plans an objective by the configured planner; nothing is started.
-
-    Args:
-        runtime: of the planner, in place of the configured one (and then its model and settings are the runtime's own).
-
-    Raises:
-        Invalid: no planner is configured, or what is configured is not right.
-    """
-    planner = configuration.load(path_of(workspace, "workspace").expanduser().resolve()).planner
-    if runtime and runtime != planner.runtime:
-        planner = msgspec.structs.replace(planner, runtime=runtime, model="", options={})
-    return workflow.planning(objective, planner)
-
-
-def preview(plan: Plan, workspace: str | Path = ".", config: configuration.Config | None = None) -> list[Step]:
-    """What carrying out a plan in a workspace would begin with, task by task, and why. Touches nothing.
-
-    Raises:
-        Invalid, Conflict, Exhausted: it can never work there; with the reason.
-    """
-    folder = path_of(workspace, "workspace").expanduser().resolve()
-    return plans.preview(plans.complete(plan, config or configuration.load(folder)), node.join(folder, node.SystemClock()))
-
-
-def prompts(plan: Plan, workspace: str | Path = ".", config: configuration.Config | None = None) -> dict[str, str]:
-    """What the agent of each prompt of a plan would be told at first, by task, as far as that is known now. Starts nothing.
-
-    Raises:
-        Invalid: a template of the user's own is not right.
-    """
-    folder = path_of(workspace, "workspace").expanduser().resolve()
-    own = (config or configuration.load(folder)).prompts.folder
-    return briefing.rehearse(plan, folder / own if own else None)
-
-
-def foretold(plan: Plan, workspace: str | Path = ".") -> str:
-    """How a plan's programs would be confined: `confined (bubblewrap)`, `unconfined`, or both with the agents' names."""
-    folder = path_of(workspace, "workspace").expanduser().resolve()
-    return plans.foretold(plan, configuration.load(folder))
 
 
 async def may_cost(plan: Plan, workspace: str | Path = ".") -> Estimate:
@@ -409,6 +348,14 @@ class Session:
     async def ready(self) -> list[Readiness]:
         """What is ready to be taken now, first in line first, and why the rest of the open tasks waits."""
         return await self.hive.call(rq.Ready(session=self.name))
+
+    async def claim(self, task: str, nonce: str = "", lease: float = 0.0) -> ClaimView:
+        """Takes a ready task by hand, or with its nonce renews that claim; for `lease` seconds, 0 = as before or half an hour."""
+        return await self.hive.call(rq.Claim(session=self.name, task=task, nonce=nonce, lease=lease, by=self.hive.by))
+
+    async def settle(self, task: str, nonce: str, how: Literal["done", "fail", "release"], message: str = "") -> TaskView:
+        """Ends a claim; returns the task once its work was judged and merged, or was not."""
+        return await self.hive.call(rq.Settled(session=self.name, task=task, nonce=nonce, how=how, message=message))
 
     async def settled(self) -> SessionView:
         """The session once nothing in it goes on by itself: finished, paused, or a person is needed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from skep.agents import Runtime, codex, gemini, opencode
 from skep.agents.acp import AcpRuntime
 from skep.agents.claude import ClaudeRuntime
+from skep.agents.hand import HandRuntime
 from skep.agents.inprocess import InProcess
 from skep.agents.llm import LlmRuntime
 from skep.agents.python import PythonRuntime
@@ -65,7 +66,7 @@ async def assemble(folder: Path, config: Config) -> Parts:
     prices = Prices(config.prices)
     llm = LlmRuntime(wards, pool, prices.of)
     clients = (ClaudeRuntime(wards), AcpRuntime(wards), *told_once)
-    made = (ShellRuntime(wards), PythonRuntime(wards), *clients, llm)
+    made = (ShellRuntime(wards), PythonRuntime(wards), HandRuntime(), *clients, llm)
     runtimes: dict[str, Runtime] = {runtime.name: runtime for runtime in made}
     inprocess = InProcess()
     node = Node(

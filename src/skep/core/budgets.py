@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from skep.core.state import State
 
 #: Runtimes whose work costs nothing that could be told.
-FREE = frozenset({"shell", "python", "inprocess"})
+FREE = frozenset({"shell", "python", "inprocess", "hand"})
 #: Dollars held for an attempt where nothing else is said.
 RESERVE = 0.25
 #: Why a session is paused that may not spend more.

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from skep.core import approvals, attempts, budgets, merges, messages, people
+from skep.core import approvals, attempts, budgets, claims, merges, messages, people
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import close
 from skep.core.intake import taken_in
 from skep.core.model import TERMINAL
+from skep.core.placement import BY_HAND
 from skep.core.plans import change, check_plan, declare
 from skep.core.settle import settle, stop
 from skep.core.state import State
@@ -128,7 +129,7 @@ def _pause(turn: Turn, given: inp.Pause) -> None:
         stop(turn, given.why, given.by)
     elif turn.state.counter and not turn.state.open_tasks:
         raise Conflict(f"every task of session {turn.state.session} is finished already", "There is nothing left to pause.")
-    elif not turn.state.paused:
+    elif not turn.state.paused or (given.why == BY_HAND != turn.state.why):
         turn.emit(ev.SessionPaused(turn.at, False, given.why, given.by))
 
 
@@ -205,6 +206,8 @@ _HANDLERS: dict[type, Callable[[Turn, Any], Any]] = {
     inp.Escalate: messages.escalate,
     inp.Delivered: messages.delivered,
     inp.Permit: approvals.permit,
+    inp.Claim: claims.claim,
+    inp.Release: claims.release,
     inp.Pause: _pause,
     inp.Resume: _resume,
     inp.Close: _close,

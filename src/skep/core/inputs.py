@@ -315,6 +315,22 @@ class Permit(Struct, frozen=True, kw_only=True, gc=False, tag="permit"):
     by: str = ""
 
 
+class Claim(Struct, frozen=True, kw_only=True, gc=False, tag="claim"):
+    """Somebody takes a ready task by hand. Answered with the nonce of its attempt."""
+
+    at: int
+    task: str
+    by: str = ""
+
+
+class Release(Struct, frozen=True, kw_only=True, gc=False, tag="release"):
+    """Whoever took a task by hand gives it back."""
+
+    at: int
+    task: str
+    nonce: str
+
+
 class Pause(Struct, frozen=True, kw_only=True, gc=False, tag="pause"):
     """Start nothing new; with `stop` interrupt what runs."""
 
@@ -388,6 +404,8 @@ Input = (
     | Escalate
     | Delivered
     | Permit
+    | Claim
+    | Release
     | Pause
     | Resume
     | Close

@@ -11,6 +11,7 @@ from skep.core.attempts import MAX_FEEDBACK, again
 from skep.core.closing import MAX_DETAIL
 from skep.core.intent import Candidate, MergeIntent
 from skep.core.model import Task, TaskState
+from skep.core.placement import BY_HAND
 from skep.core.retry import retries_of, wait
 from skep.core.state import State
 from skep.core.turn import Turn
@@ -21,9 +22,12 @@ MAX_STACK = 5
 
 
 def start(turn: Turn) -> None:
-    """Begins to merge what waits, if nothing is being merged. While a session is paused no merge begins, but one goes on."""
+    """Begins to merge what waits, if nothing is being merged. While a session is paused no merge begins, but one goes on.
+
+    What was claimed by hand while nothing else is carried out is merged all the same.
+    """
     state = turn.state
-    if state.intent is not None or not state.merge_queue or state.paused:
+    if state.intent is not None or not state.merge_queue or (state.paused and state.why != BY_HAND):
         return
     waiting = [state.entries[name] for name in state.merge_queue[:MAX_STACK]]
     stack = tuple(Candidate(entry.task.id, entry.attempts, entry.commit) for entry in waiting)

@@ -25,6 +25,10 @@ PRIOR_WEIGHT = 5
 BUILT_IN = {"run": "shell", "call": "python"}
 #: The built-in agent of callables that a program hands over for its own process; takes what names it.
 INPROCESS = "inprocess"
+#: The kind of agent, and the runtime, of tasks that somebody claims by hand; the queue gives it nothing.
+HAND = "hand"
+#: Why a session is paused in which nothing is carried out but what is claimed.
+BY_HAND = "only what is claimed by hand is carried out"
 
 
 class Requirement(NamedTuple):
@@ -78,10 +82,10 @@ def requirement(task: Task) -> Requirement:
 def may_do(spec: AgentSpec, need: Requirement) -> bool:
     """Whether agents of this kind can ever take tasks of this class."""
     if need.agent:
-        if spec.name != need.agent:
+        if spec.name != need.agent or spec.runtime == HAND:
             return False
     elif need.kind == "prompt":
-        if spec.name in (*BUILT_IN.values(), INPROCESS):
+        if spec.name in (*BUILT_IN.values(), INPROCESS) or spec.runtime == HAND:
             return False
     elif spec.name != BUILT_IN.get(need.kind):
         return False

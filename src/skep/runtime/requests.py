@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -13,7 +13,7 @@ from skep.core.placement import Explanation
 from skep.runtime.choice import ChoiceView
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.ready import Readiness
-from skep.runtime.views import Brief, CostView, Need, Result, SessionView, TaskView
+from skep.runtime.views import Brief, ClaimView, CostView, Need, Result, SessionView, TaskView
 from skep.terminals.pool import Stats
 
 R = TypeVar("R")
@@ -26,8 +26,8 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 class OwnerView(Struct, frozen=True, kw_only=True):
     """Who owns the state folder: its process, when it began (ms), the sessions it works on, clients connected to it.
 
-    `runtimes`: what can carry tasks out -> what it lacks here, empty if it can be used. `terminals`: what the pool of them did
-    since the owner began, and how long commands took.
+    `claims`: tasks that are held by hand. `runtimes`: what can carry tasks out -> what it lacks here, empty if it can be used.
+    `terminals`: what the pool of them did since the owner began, and how long commands took.
     """
 
     pid: int
@@ -35,6 +35,7 @@ class OwnerView(Struct, frozen=True, kw_only=True):
     sessions: list[str]
     guests: int
     runtimes: dict[str, str] = {}
+    claims: int = 0
     terminals: Stats | None = None
     confinement: str = ""
 
@@ -172,6 +173,29 @@ class Ready(Request[list[Readiness]], frozen=True, tag="ready"):
     """What of a session is ready to be taken now, and why the rest waits."""
 
     session: str
+
+
+class Claim(Request[ClaimView], frozen=True, tag="claim"):
+    """Takes a ready task by hand, or, with its nonce, renews that claim; for `lease` seconds, 0 = as before or half an hour.
+
+    Nothing else begins for it: a session that nobody carries out stays paused.
+    """
+
+    session: str
+    task: str
+    nonce: str = ""
+    lease: float = 0.0
+    by: str = ""
+
+
+class Settled(Request[TaskView], frozen=True, tag="settled"):
+    """Whoever holds a claim is done, failed, or gives the task back; answered once the work was judged and merged, or was not."""
+
+    session: str
+    task: str
+    nonce: str
+    how: Literal["done", "fail", "release"]
+    message: str = ""
 
 
 class Follow(Request[None], frozen=True, tag="follow"):
@@ -312,6 +336,8 @@ AnyRequest = (
     | Inbox
     | Proposed
     | Ready
+    | Claim
+    | Settled
     | Follow
     | Fork
     | Export
@@ -347,6 +373,8 @@ ANSWERS: dict[type, Any] = {
     Costs: CostView,
     Inbox: list[Need],
     Ready: list[Readiness],
+    Claim: ClaimView,
+    Settled: TaskView,
     Fork: SessionView,
     Export: int,
     MakeReceipt: bytes,

@@ -22,6 +22,7 @@ from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
 from skep.runtime import foretell, node, plans, revise
 from skep.runtime import requests as rq
 from skep.runtime.bounds import at_work
+from skep.runtime.claims import Claims
 from skep.runtime.deputies import sealed
 from skep.runtime.live import Live
 from skep.runtime.loop import Loop, resting
@@ -73,6 +74,7 @@ class Sessions:
         self._making = asyncio.Lock()
         self._since = parts.clock.now()
         self.guests: Callable[[], int] = lambda: 0
+        self._claims = Claims(self, parts)
         self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             rq.Who: self._who,
             rq.ListSessions: self._list,
@@ -93,6 +95,7 @@ class Sessions:
             rq.Inbox: self._inbox,
             rq.Ready: self._ready,
             **Results(self, parts).answers,
+            **self._claims.answers,
         }
 
     async def call(self, request: rq.Request[R]) -> R:
@@ -126,7 +129,7 @@ class Sessions:
         lacks = {name: runtime.check() for name, runtime in self._parts.performer.node.runtimes.items()}
         at_work, here = self.live.at_work(), self._parts.performer.node.wards.here
         view = rq.OwnerView(pid=os.getpid(), since=self._since, sessions=at_work, guests=self.guests(), runtimes=lacks)
-        return msgspec.structs.replace(view, terminals=self._parts.terminals(), confinement=here)
+        return msgspec.structs.replace(view, terminals=self._parts.terminals(), confinement=here, claims=self._claims.count)
 
     async def _list(self, _: rq.ListSessions) -> list[Brief]:
         return [await self.live.look(known.session, self._brief(known)) for known in await self.names.all()]

@@ -143,6 +143,23 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     tasks: list[TaskView] = field(default_factory=list)
 
 
+class ClaimView(Struct, frozen=True, kw_only=True):
+    """A task held by hand. `path` is its worktree, `nonce` settles it; `until` (wall-clock ms) it runs out unless renewed.
+
+    `env`: variables with which programs of the task are started.
+    """
+
+    session: str
+    name: str
+    task: str
+    attempt: int
+    path: str
+    prompt: str
+    nonce: str
+    until: int
+    env: dict[str, str]
+
+
 class Need(Struct, frozen=True, kw_only=True):
     """Something that waits for a person. `id` answers it: of a task that asks, or of what an attempt asks leave for.
 

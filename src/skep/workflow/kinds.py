@@ -161,6 +161,12 @@ class Number(Struct, frozen=True):
         return {"type": "integer" if self.whole else "number", "minimum": self.least, "maximum": self.most}
 
 
+def duration(text: str) -> float:
+    """Text such as `1h30m` in seconds; -1 if it is none."""
+    match = re.fullmatch(_DURATION, text)
+    return -1.0 if match is None else sum(float(p) * unit for p, unit in zip(match.groups(), _SECONDS, strict=True) if p)
+
+
 class Duration(Struct, frozen=True):
     """Seconds, or text such as `1h30m`; read as seconds."""
 
@@ -169,8 +175,8 @@ class Duration(Struct, frozen=True):
     def read(self, node: Node, name: str, problems: Problems) -> Any:
         value = node.value if isinstance(node, Scalar) else None
         seconds = -1.0
-        if isinstance(value, str) and (match := re.fullmatch(_DURATION, value)):
-            seconds = sum(float(part) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True) if part)
+        if isinstance(value, str):
+            seconds = duration(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             seconds = float(value)
         return seconds if 0 <= seconds <= MAX_DURATION else wrong(self, node, name, problems)

@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
         "run": Spot("run", "run", "Carry out a workflow file, or plan an objective and carry that out."),
         "add": Spot("run", "add", "Add a task to the session at work, or start a new one."),
         "resume": Spot("run", "resume", "Go on with a session that was stopped, killed or paused."),
+        "claim": Spot("claim", "claim", "Take a ready task by hand, for an agent that you started yourself."),
         "stop": Spot("people", "stop", "Interrupt what runs; keep its work."),
     },
     "Look": {
@@ -69,7 +70,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
     },
 }
 #: Commands of the manual that are still to come: asking for one is answered, not guessed at.
-LATER = frozenset({"ask", "claim", "memory", "node", "up", "mcp"})
+LATER = frozenset({"ask", "memory", "node", "up", "mcp"})
 
 
 class Command(click.Command):

@@ -130,7 +130,7 @@ def test_the_budget_of_a_kind_of_agent_holds_for_all_of_it() -> None:
     spend(at, "a", 0.6)
     assert not at.state.paused
     spend(at, "b", 0.6)
-    assert at.state.why == "the budget of an agent is used up"
+    assert at.state.why == "the budget of an agent is used up: dear"
 
 
 def test_agents_of_a_kind_that_begin_together_share_its_budget_and_are_told_their_part() -> None:
@@ -146,7 +146,7 @@ def test_agents_of_a_kind_that_begin_together_share_its_budget_and_are_told_thei
     at.ok("a")
     assert at.attempt("d").held == pytest.approx(0.3), "what was held and not spent is there for the next"
     spend(at, "b", 0.9)
-    assert at.state.why == "the budget of an agent is used up"
+    assert at.state.why == "the budget of an agent is used up: dear"
     for name in "bcd":
         at.gone(name)
     assert {agent.held for agent in at.state.agents.values()} == {0.0}

@@ -106,8 +106,9 @@ class Talk:
 
     def __init__(self, job: Job, host: Host, client: Lines) -> None:
         self.job, self.host, self.client = job, host, client
-        self.usd = 0.0
         self.tools: dict[str, str] = {}
+        #: Model -> what it has cost so far.
+        self.told: dict[str, Spent] = {}
         #: Wall-clock ms at which a limit of the provider's ends, once it is reached.
         self.until = 0
 
@@ -191,20 +192,28 @@ class Talk:
             )
 
     def spent(self, result: Message) -> None:
-        """Money is told as a total of the process; tokens of the turn."""
-        total = result.get("total_cost_usd")
-        known = isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total < 1e9
-        usd = max(0.0, float(total or 0) - self.usd) if known else None
-        self.usd += usd or 0.0
+        """Money and tokens are told as totals of the process, by model. Those of the turn alone lack the call that ended it."""
         models = result.get("modelUsage")
+        for model, used in models.items() if isinstance(models, dict) else ():
+            read = _tokens(used, "inputTokens", "cacheCreationInputTokens"), _tokens(used, "cacheReadInputTokens")
+            self.total(str(model), *read, _tokens(used, "outputTokens"), _dollars(inner(used, "costUSD")))
+        if not models:
+            used, before = result.get("usage"), self.told.get(self.job.model, Spent())
+            read = _tokens(used, "input_tokens", "cache_creation_input_tokens"), _tokens(used, "cache_read_input_tokens")
+            tokens = before.input + read[0], before.cached + read[1], before.output + _tokens(used, "output_tokens")
+            self.total(self.job.model, *tokens, _dollars(result.get("total_cost_usd")))
+
+    def total(self, model: str, read: int, cached: int, written: int, usd: float | None) -> None:
+        """Reports what is new in what a model has cost so far."""
+        before = self.told.get(model, Spent())
+        self.told[model] = Spent(model=model, input=read, cached=cached, output=written, usd=usd)
         self.host.report(
             Spent(
-                model=", ".join(map(str, models)) if isinstance(models, dict) and models else self.job.model,
-                input=whole(inner(result, "usage", "input_tokens"))
-                + whole(inner(result, "usage", "cache_creation_input_tokens")),
-                cached=whole(inner(result, "usage", "cache_read_input_tokens")),
-                output=whole(inner(result, "usage", "output_tokens")),
-                usd=usd,
+                model=model,
+                input=max(0, read - before.input),
+                cached=max(0, cached - before.cached),
+                output=max(0, written - before.output),
+                usd=None if usd is None else max(0.0, usd - (before.usd or 0.0)),
             )
         )
 
@@ -222,6 +231,16 @@ class Talk:
         if isinstance(denials, list) and denials:
             return denied(str(inner(one, "tool_name")) for one in denials)
         return Ending(ok=True, result=text, exit_code=0)
+
+
+def _tokens(used: object, *names: str) -> int:
+    return sum(whole(inner(used, name)) for name in names)
+
+
+def _dollars(told: object) -> float | None:
+    """Dollars, if that is what was told."""
+    known = isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < 1e9
+    return float(told) if known and isinstance(told, int | float) else None
 
 
 def _decision(verdict: Verdict, given: dict[str, Any]) -> Message:

@@ -86,7 +86,7 @@ def used_up(state: State) -> str:
                 if agent.spec == spec.name and agent.cost is not None:
                     total.add(agent.cost)
             if _used_up(spec.budget, total):
-                return AGENT_LIMIT
+                return f"{AGENT_LIMIT}: {spec.name}"
     return ""
 
 

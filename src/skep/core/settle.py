@@ -73,7 +73,7 @@ def stop(turn: Turn, why: str, by: str) -> None:
 
 def limited(state: State) -> bool:
     """Whether it is paused because a limit was reached: nobody resumes it before that is raised."""
-    return state.paused and state.why in (TIME_LIMIT, *budgets.REASONS)
+    return state.paused and state.why.partition(": ")[0] in (TIME_LIMIT, *budgets.REASONS)
 
 
 def halted(state: State) -> bool:

@@ -46,7 +46,7 @@ from skep.runtime.ready import Readiness
 from skep.runtime.typed import path as path_of
 from skep.runtime.typed import typed, wrong
 from skep.runtime.views import Brief, ClaimView, CostView, Need, Result, SessionView, TaskView, session_view
-from skep.wiring import assemble
+from skep.wiring import assemble, runtimes_here
 from skep.workflow import complete
 
 if TYPE_CHECKING:
@@ -85,10 +85,15 @@ async def may_cost(plan: Plan, workspace: str | Path = ".") -> Estimate:
     return foretell(plan, folder, configuration.load(folder))
 
 
-async def checkup(workspace: str | Path = ".") -> list[Finding]:
-    """Checks the machine, the workspace and, if there is one, its store and owner. Raises nothing: trouble is a finding."""
+async def checkup(workspace: str | Path = ".", login: str | None = None) -> list[Finding]:
+    """Checks the machine, the runtimes, the workspace and, if there is one, its store and owner. Trouble is a finding.
+
+    Args:
+        login: the runtime whose login is tried by a real call, empty = all of them; Invalid is raised if it has none.
+    """
     folder = path_of(workspace, "workspace").expanduser().resolve()
     found = await asyncio.to_thread(machine.checkup, folder)
+    found += await runtimes_here(folder, login)
     if not (folder / configuration.STATE).is_dir():
         return found
     try:
@@ -100,10 +105,6 @@ async def checkup(workspace: str | Path = ".") -> list[Finding]:
             found.append(Finding("terminals", "ok", machine.latency(None if hive.owner else who.terminals)))
     except SkepError as error:
         return [*found, Finding("store", "error", error.message, error.fix or "Mend what it names.")]
-    for name, lack in who.runtimes.items():
-        what, _, how = lack.partition("; install it: ")
-        fix = (how or "Install what it lacks.") if lack else ""
-        found.append(Finding(f"runtime {name}", "warning" if lack else "ok", what or "can be used", fix))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from skep.agents.claude import ClaudeRuntime
 from skep.agents.hand import HandRuntime
 from skep.agents.inprocess import InProcess
 from skep.agents.llm import LlmRuntime
+from skep.agents.logins import LOGINS
 from skep.agents.python import PythonRuntime
 from skep.agents.shell import ShellRuntime
-from skep.config import STATE, TRANSCRIPTS, Config
-from skep.runtime import environment
+from skep.config import STATE, TRANSCRIPTS, Config, load
+from skep.errors import Invalid
+from skep.runtime import environment, usable
 from skep.runtime.attempt import Node
+from skep.runtime.checkup import Finding
 from skep.runtime.confined import Wards
 from skep.runtime.node import SystemClock
 from skep.runtime.parts import Parts
@@ -47,6 +51,49 @@ async def stores(config: Config, state: Path, clock: SystemClock) -> tuple[Log, 
     return await SqliteLog.open(state), blobs
 
 
+def runtimes(wards: Wards, pool: Pool, prices: Prices) -> dict[str, Runtime]:
+    """All runtimes, by name; none of them has begun anything.
+
+    Args:
+        wards: where what agents do is started.
+        pool: where Skep's own programs are.
+    """
+    told_once = (codex.runtime(wards), gemini.runtime(wards), opencode.runtime(wards))
+    clients = (ClaudeRuntime(wards), AcpRuntime(wards), *told_once)
+    made = (ShellRuntime(wards), PythonRuntime(wards), HandRuntime(), *clients, LlmRuntime(wards, pool, prices.of))
+    return {runtime.name: runtime for runtime in made}
+
+
+async def runtimes_here(folder: Path, login: str | None = None) -> list[Finding]:
+    """A finding for each runtime, of a workspace.
+
+    Args:
+        login: the one whose login is tried by a real call; empty = all that have one, None = none.
+
+    Raises:
+        Invalid: it has no login.
+    """
+    if login and login not in LOGINS:
+        raise Invalid(f"'{login}' is no runtime with a login.", f"Those are {', '.join(LOGINS)}.")
+    try:
+        config = load(folder)
+    except Invalid:  # the settings are a finding of their own, and nothing is called by settings that are not meant
+        config, login = Config(), None
+    with tempfile.TemporaryDirectory(prefix="skep-doctor-") as name:
+        place = Path(name).resolve()
+        pool = Pool(Native(), config.terminals.pool)
+        sandbox = await asyncio.to_thread(choose, place) if login is not None else "nothing is started"
+        wards = Wards(pool, sandbox, Egress(place))
+        made = runtimes(wards, pool, Prices(config.prices))
+        try:
+            found = await usable.usable(made)
+            return found if login is None else await usable.proven(found, made, wards, config, login)
+        finally:
+            for runtime in made.values():
+                await runtime.close()
+            await wards.close()
+
+
 async def assemble(folder: Path, config: Config) -> Parts:
     """Everything an owner of the workspace needs, started.
 
@@ -62,12 +109,8 @@ async def assemble(folder: Path, config: Config) -> Parts:
     native = Native(str(state))
     pool = Pool(native, config.terminals.pool)
     wards = Wards(pool, await asyncio.to_thread(choose, state / "sandbox"), Egress(state / "sandbox"))
-    told_once = (codex.runtime(wards), gemini.runtime(wards), opencode.runtime(wards))
     prices = Prices(config.prices)
-    llm = LlmRuntime(wards, pool, prices.of)
-    clients = (ClaudeRuntime(wards), AcpRuntime(wards), *told_once)
-    made = (ShellRuntime(wards), PythonRuntime(wards), HandRuntime(), *clients, llm)
-    runtimes: dict[str, Runtime] = {runtime.name: runtime for runtime in made}
+    made = runtimes(wards, pool, prices)
     inprocess = InProcess()
     node = Node(
         workspace=workspace,
@@ -76,7 +119,7 @@ async def assemble(folder: Path, config: Config) -> Parts:
         wards=wards,
         aside=Pool(native, ASIDE),
         confining=config.sandbox,
-        runtimes=runtimes,
+        runtimes=made,
         blobs=blobs,
         allowed=environment.base(config.environment.allow),
         marks=environment.marks(folder, state),
@@ -89,7 +132,7 @@ async def assemble(folder: Path, config: Config) -> Parts:
         async with AsyncExitStack() as stack:  # the last one goes first, and all of them go
             stack.push_async_callback(log.close)
             stack.push_async_callback(wards.close)
-            for runtime in runtimes.values():
+            for runtime in made.values():
                 stack.push_async_callback(runtime.close)
             stack.push_async_callback(inprocess.close)
 

@@ -145,9 +145,16 @@ async def test_a_short_outage_is_waited_out(llm: Llm, workshop: Workshop, server
     assert (await llm.run(asked(workshop, server, f"{fault}\nSAY: again"), Record())).result == "again"
 
 
-async def test_a_refused_key_is_an_error_at_once(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
+async def test_a_refused_key_waits_for_a_person_at_once(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
     ending = await llm.run(asked(workshop, server, "FAIL: 401 times=9"), Record())
-    assert (ending.ok, ending.interrupted, ending.cause, len(server.requests)) == (False, False, "error", 1)
+    assert (ending.ok, ending.interrupted, ending.cause, len(server.requests)) == (False, True, "login", 1)
+
+
+async def test_a_key_that_is_not_set_waits_for_a_person(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
+    ending = await llm.run(asked(workshop, server, "SAY: no", api_key_env="NOT_SET"), Record())
+    assert (ending.ok, ending.interrupted, ending.cause) == (False, True, "login")
+    assert "NOT_SET is not set" in ending.detail
+    assert server.requests == []
 
 
 async def test_it_goes_on_in_its_conversation_when_the_worker_was_killed(
@@ -210,7 +217,6 @@ async def test_no_key_reaches_what_the_agent_runs(llm: Llm, workshop: Workshop, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"api_key_env": "NOT_SET"}, "NOT_SET is not set"),
         ({"tools": ["fly"]}, "not right"),
         ({"permissions": "some"}, "not right"),
         ({"mcp": ["nowhere"]}, "no server 'nowhere'"),

@@ -56,9 +56,8 @@ def test_an_outage_interrupts(said: str, status: int) -> None:
     ("said", "status"),
     [
         ("API Error: 400 no such model", 400),
-        ("Failed to authenticate. API Error: 401", 401),
+        ("API Error: 400 the login page is no valid image", 400),
         ("insufficient_quota: You exceeded your current quota, please check your plan and billing details.", 429),
-        ("Not logged in · Please run /login", 0),
         ("No prompt provided", 0),
     ],
 )
@@ -66,6 +65,38 @@ def test_what_waiting_does_not_mend_fails(said: str, status: int) -> None:
     ending = judged(said, status)
     assert (ending.ok, ending.interrupted, ending.cause) == (False, False, "error")
     assert ending.detail == said
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Not logged in · Please run /login", 0),
+        ("Failed to authenticate. API Error: 401 The script says 401.", 401),
+        ("OAuth token has expired. Please obtain a new token or refresh your existing token.", 0),
+        ("Failed to authenticate. API Error: 403 The script says 403.", 0),
+        ("unexpected status 401 Unauthorized: The script says 401., url: http://127.0.0.1:1/v1/responses", 0),
+        ('[API Error: {"error":{"code":401,"message":"The script says 401.","status":"UNAUTHENTICATED","details":[]}}]', 0),
+        ("API key not valid. Please pass a valid API key.", 400),
+        ("Please set an Auth method in your ~/.gemini/settings.json or specify one of the following", 0),
+        ("Gemini API key is missing or not configured.", 0),
+        ("Incorrect API key provided: sk-1. You can find your API key at ...", 0),
+        ("invalid x-api-key", 0),
+        ("Authentication required", 0),
+        ("Set the `OPENAI_API_KEY` environment variable or pass it via `OpenAIProvider(api_key=...)` to use it.", 0),
+        ("Your access token could not be refreshed. Please log out and log in again.", 0),
+        ("Error: no credentials found. Run `opencode auth login` to log in.", 0),
+    ],
+)
+def test_a_login_that_is_missing_or_refused_waits_for_a_person(said: str, status: int) -> None:
+    ending = judged(said, status)
+    assert (ending.ok, ending.interrupted, ending.cause, ending.until) == (False, True, "login", 0)
+    assert ending.detail == said
+
+
+@pytest.mark.parametrize("said", ["the authentication service is overloaded", "authentication required"])
+def test_a_login_service_that_is_down_is_no_login_that_is_refused(said: str) -> None:
+    assert judged(said, 503).cause == "limit"
+    assert judged(said.replace("overloaded", "down"), 500).cause == "infrastructure"
 
 
 @pytest.mark.parametrize(

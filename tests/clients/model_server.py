@@ -66,6 +66,8 @@ class ModelServer:
     def __init__(self, port: int = 0, seen: Callable[[Request], None] = lambda request: None) -> None:
         self.port = port
         self.requests: list[Request] = []
+        #: A status with which every request is answered, as by one that does not take the login; 0 = as the script says.
+        self.refuses = 0
         self._seen = seen
         self._news = asyncio.Condition()
         self._held: Counter[str] = Counter()
@@ -137,6 +139,9 @@ class ModelServer:
     async def _speak(self, dialect: Dialect, request: Request, writer: asyncio.StreamWriter) -> None:
         asked = dialect.read(request.path, request.body)
         script, number = Script(asked), len(self.requests)
+        if self.refuses:
+            send(writer, self.refuses, dialect.error(self.refuses, f"The test says {self.refuses}.", ""))
+            return
         fault = await self._befall(script)
         if fault and fault.kind == "FAIL":
             code, _, words = fault.value.partition(" ")

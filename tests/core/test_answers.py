@@ -34,6 +34,9 @@ def asking(question: str) -> Desk:
             desk.submit(run("a", recovery="ask"), run("b", "a"))
             desk.spawn("a")
             desk.gone("a")
+        case "login":
+            desk.submit(run("a"), run("b", "a"))
+            desk.tell(desk.report(inp.Ended, "a", outcome="interrupted", cause="login", detail="Not logged in"))
         case "vote":
             desk = Desk(AgentSpec(name="judge", runtime="x", count=2), base="c0")
             desk.submit(run("a", candidates=("", ""), vote=Vote(by="judge")), run("b", "a"))
@@ -74,6 +77,10 @@ FOLLOWS = {
     ("conflict", "merge"): ("merging", "waiting"),
     ("rerun", "rerun"): ("running", "waiting"),
     ("rerun", "skip"): ("skipped", "skipped"),
+    ("login", "approve"): ("running", "waiting"),
+    ("login", "rerun"): ("running", "waiting"),
+    ("login", "reject"): ("cancelled", "skipped"),
+    ("login", "skip"): ("skipped", "skipped"),
     ("vote", "choose"): ("merging", "waiting"),
     ("vote", "reject"): ("expanded", "waiting"),
     ("vote", "skip"): ("skipped", "skipped"),

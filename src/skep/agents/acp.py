@@ -34,6 +34,8 @@ ABOUT_US = {
     "clientCapabilities": {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
     "clientInfo": {"name": "skep", "title": "Skep", "version": "1"},
 }
+#: Its code for an agent that is not logged in.
+LOGIN = -32000
 NOT_FOUND = {"code": -32601, "message": "not available"}
 #: Seconds in which it may bring a turn that is cancelled to its end.
 GRACE = 3.0
@@ -73,11 +75,11 @@ class AcpRuntime:
 
 
 class _Refused(Exception):
-    """The agent answered a request with an error; `code` is that error's."""
+    """The agent answered a request with an error; `code` is that error's, or the status of HTTP that it means."""
 
-    def __init__(self, why: str, code: int) -> None:
+    def __init__(self, why: str, code: object) -> None:
         super().__init__(why)
-        self.code = code
+        self.code = 401 if code == LOGIN else whole(code)
 
 
 class _Over(Exception):
@@ -159,7 +161,7 @@ class Session:
                     error = message["error"]
                     words = [inner(error, "message"), inner(error, "data", "details") or inner(error, "data", "message")]
                     said = ": ".join(str(word) for word in words if word) or f"{method} was refused"
-                    raise _Refused(" ".join(said.split()), whole(inner(error, "code")))
+                    raise _Refused(" ".join(said.split()), inner(error, "code"))
                 result = message.get("result")
                 return result if isinstance(result, dict) else {}
         raise _Over

@@ -12,7 +12,7 @@ from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import bounded, denied
 from skep.agents.lines import Lines, Message
 from skep.agents.options import ClaudeOptions, read
-from skep.agents.outage import LONGEST, judged, last_line
+from skep.agents.outage import LONGEST, REFUSALS, judged, last_line
 from skep.agents.process import to_the_end
 from skep.errors import SkepError
 from skep.terminals import Terminals
@@ -43,6 +43,9 @@ CLIENT = Client(
 #: Subtypes of a result that mean that a bound was reached.
 _BOUNDS = {"error_max_turns": "its turns are used up", "error_max_budget_usd": "its budget is used up"}
 _MODES = {"ask": (), "edits": ("--permission-mode", "acceptEdits"), "all": ("--dangerously-skip-permissions",)}
+#: Answers that refuse its login, one after the other, after which it is not heard any further: by itself it tries for minutes,
+#: and the first may only mean that its token is to be refreshed.
+REFUSED = 3
 #: Seconds in which it may bring a turn that is interrupted to its end, so that its thread can be gone on with.
 GRACE = 3.0
 
@@ -111,6 +114,7 @@ class Talk:
         self.told: dict[str, Spent] = {}
         #: Wall-clock ms at which a limit of the provider's ends, once it is reached.
         self.until = 0
+        self.refusals = 0
 
     async def go(self, prompt: str) -> Ending:
         """Tells it the task and listens until it says how it went. When cancelled, has it end its turn in order."""
@@ -137,6 +141,8 @@ class Talk:
                 return self.judge(message)
             else:
                 self.pass_on(kind, message)
+                if self.refusals >= REFUSED:
+                    return judged(str(message.get("error") or ""), whole(message.get("error_status")))
         return None
 
     async def part_ways(self) -> None:
@@ -169,9 +175,11 @@ class Talk:
             self.host.report(Talks(thread))
         elif kind == "system" and subtype == "api_retry":
             self.host.report(_waits(message))
+            self.refusals += message.get("error_status") in REFUSALS
         elif kind == "rate_limit_event" and inner(message, "rate_limit_info", "status") == "rejected":
             self.until = whole(inner(message, "rate_limit_info", "resetsAt")) * 1000
         elif kind in ("assistant", "user"):
+            self.refusals = 0
             content = inner(message, "message", "content")
             for part in content if isinstance(content, list) else []:
                 self.part(part)

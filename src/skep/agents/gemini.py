@@ -21,6 +21,8 @@ CLIENT = Client(
     hosts=("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
     addresses=("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"),
     threads=".gemini/tmp/**/chats/*{id:.8}*.json*",
+    # It refuses to go on in a thread in which the model has said nothing yet.
+    holds=lambda file, thread: b'"type":"gemini"' in file.read_bytes(),
     # The folder is a worktree of the user's own repository: running the task there is the trust.
     quiet={"GEMINI_CLI_TRUST_WORKSPACE": "true", "GEMINI_TELEMETRY_ENABLED": "false"},
 )

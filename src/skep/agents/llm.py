@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from skep.agents import Ability, Ending, Host, Job
-from skep.agents.endings import late
+from skep.agents.endings import Failed, late
 from skep.agents.loop import Start, Word
 from skep.agents.loop.carrier import Carrier
 from skep.agents.loop.declared import servers
 from skep.agents.loop.link import Link
 from skep.agents.options import LlmOptions, read
+from skep.agents.outage import unproven
 from skep.agents.process import to_the_end
 from skep.config import PriceConfig
 from skep.errors import Invalid, SkepError
@@ -75,6 +76,8 @@ class LlmRuntime:
             start, shown = self._start(job)
         except Invalid as error:
             return Ending(ok=False, cause="error", detail=str(error))
+        except Failed as failed:
+            return failed.ending
         try:
             async with asyncio.timeout(job.task.timeout or None):
                 return await self._carry_out(job, host, start, shown)
@@ -99,8 +102,7 @@ class LlmRuntime:
         # Naming the variable grants it, as `secrets` of a task does; only the worker gets it.
         key = job.env.get(options.api_key_env) or os.environ.get(options.api_key_env, "")
         if options.api_key_env and not key:
-            fix = f"Set the environment variable {options.api_key_env} before `skep run` or `skep resume`."
-            raise Invalid(f"The key of the llm agent {job.agent} is not there: {options.api_key_env} is not set.", fix)
+            raise Failed(unproven(f"the key of the llm agent {job.agent} is not there: {options.api_key_env} is not set"))
         shown = {name: value for name, value in job.env.items() if name != options.api_key_env and not _matches(name, WANTS)}
         price = self._price(job.model)
         thread = job.conversation if re.fullmatch("[0-9a-f]{32}", job.conversation) else secrets.token_hex(16)

@@ -1,4 +1,7 @@
-"""What becomes of a client whose provider does not answer: a limit parks the task, an outage interrupts it, the rest fails it."""
+"""What becomes of a client whose provider does not answer.
+
+A limit parks the task, an outage interrupts it, a login that is missing or refused asks a person, the rest fails it.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,17 @@ LIMITS = (429, 503, 529)
 #: Characters of what a client said that stand for the failure.
 SIZE = 500
 #: Nothing that waiting mends, though its words may look like a limit.
-_PERSON = re.compile(
-    r"insufficient_quota|billing|credit balance|unauthori[sz]ed|authentication|invalid api key|api key not valid|log ?in", re.I
+_PERSON = re.compile(r"insufficient_quota|billing|credit balance", re.I)
+#: How clients and providers say that nobody is logged in, or that the login is not taken.
+_LOGIN = re.compile(
+    r"unauthori[sz]ed|unauthenticated|authenticat(e|ion)|auth method|set the \W?\w+_(api_key|token)\b"
+    r"|not logged in|run \W?(\w+ )*/?login|(please|to) log ?in|log ?in (again|first|is required|required)"
+    r"|(invalid|incorrect|missing|expired|revoked|no)\W{0,3}(bearer |x-)?(api.?key|token|credentials?)"
+    r"|(api.?key|token|credentials?) (is |was |has |are |been )*(not (valid|set)|invalid|incorrect|missing|expired|revoked)",
+    re.I,
 )
+#: Statuses that say so.
+REFUSALS = (401, 403)
 _LIMIT = re.compile(
     r"(rate|usage|session|weekly|quota)[ _-]*limit|hit your .{1,20}limit|too many requests|overloaded|resource.?exhausted|quota",
     re.I,
@@ -61,7 +72,9 @@ def judged(said: str, status: int = 0, until: int = 0) -> Ending:
     found = _STATUS.search(said)
     status = status or (int(found[1] or found[2] or found[3]) if found else 0)
     now = int(time.time() * 1000)
-    if status in (401, 403) or _PERSON.search(said):
+    if status in REFUSALS or (_LOGIN.search(said) and status not in LIMITS and status < 500):
+        return unproven(detail)
+    if _PERSON.search(said):
         return Ending(ok=False, cause="error", detail=detail)
     if status in LIMITS or (not 400 <= status < 500 and _LIMIT.search(said)) or until > now:
         back = next((each for each in (until, clock(said, now)) if each > now), now + (span(said) or PAUSE))
@@ -69,6 +82,11 @@ def judged(said: str, status: int = 0, until: int = 0) -> Ending:
     if status >= 500 or (not status and _DOWN.search(said)):
         return Ending(ok=False, interrupted=True, cause="infrastructure", detail=detail)
     return Ending(ok=False, cause="error", detail=detail)
+
+
+def unproven(detail: str) -> Ending:
+    """The login is missing or was refused: nobody's failure, but nothing goes on before a person has logged in."""
+    return Ending(ok=False, interrupted=True, cause="login", detail=detail)
 
 
 def span(said: str) -> int:

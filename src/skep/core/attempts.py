@@ -167,11 +167,14 @@ def failed(turn: Turn, entry: Entry, report: inp.Ended) -> None:
 
 
 def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
-    """Nobody's failure. Crashes have a limit of their own; a stop by a person, or waiting for a provider, counts for nothing."""
+    """Nobody's failure. Crashes have a limit of their own; a stop by a person, or waiting for a provider, counts for nothing.
+
+    So does a login that is missing: that asks a person, and is not tried again by itself.
+    """
     attempt, task = entry.attempt, entry.task
     assert attempt is not None
-    stopped, waits = attempt.ending == "stopped", report.until > turn.at
-    counted = not (stopped or waits)
+    stopped, waits, login = attempt.ending == "stopped", report.until > turn.at, report.cause == "login"
+    counted = not (stopped or waits or login)
     cause, detail = report.cause or "interrupted", report.detail
     if not detail:
         detail = "its owner or node died" if attempt.ending == "lost" else attempt.ending or "its process vanished"
@@ -186,6 +189,8 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     question = ""
     if counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
         then, until = "gave-up", 0
+    elif login and not stopped:
+        then, until, question = "needs-you", 0, "login"
     elif task.recovery == "ask" and begun and not waits and cause != "infrastructure":
         then, until, question = "needs-you", 0, "rerun"
     turn.emit(

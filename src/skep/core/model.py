@@ -53,6 +53,7 @@ Cause = Literal[
     "protected",  # it changed a path that it must not change
     "timed-out",
     "limit",
+    "login",  # its client is not logged in, or its provider refused the login
     "infrastructure",  # setup, disk, a lost process: not the agent's doing
     "denied",
     "wedged",

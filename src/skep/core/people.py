@@ -25,6 +25,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "merge": ("approve", "merge", "reject", "skip"),
     "conflict": ("rerun", "reject", "skip", "merge"),
     "rerun": ("rerun", "skip"),
+    "login": ("approve", "rerun", "reject", "skip"),
     "vote": ("choose", "reject", "skip"),
     "plan": ("approve", "reject", "skip"),
     "proposal": ("approve", "reject", "skip"),
@@ -157,7 +158,9 @@ def answer(turn: Turn, given: inp.Say) -> None:
         )
     if entry.proposal is not None and given.fingerprint not in ("", entry.proposal.fingerprint):
         raise Conflict(f"task '{given.task}' proposes something else by now", "Look at it again: `skep plan`.")
-    if given.answer == "choose":
+    if entry.question == "login" and given.answer in ("approve", "rerun"):
+        _logged_in(turn, entry, given)
+    elif given.answer == "choose":
         candidates.choose(turn, entry, given)
     elif given.answer == "skip" and entry.question == "plan":
         close(turn, entry, "rejected", given.comment or "a person said no", given.by)
@@ -165,12 +168,27 @@ def answer(turn: Turn, given: inp.Say) -> None:
         _decided(turn, entry, given)
     elif given.answer != "reject":
         turn.emit(ev.TaskAnswered(turn.at, given.task, given.answer, _follows(entry, given.answer), given.comment, given.by))
-    elif entry.question in ("approve before", "gate"):
+    elif entry.question in ("approve before", "gate", "login"):
         close(turn, entry, "rejected", given.comment or "a person said no", given.by)
     elif entry.chosen:
         turn.emit(ev.CandidateRefused(turn.at, given.task, entry.chosen, given.comment or "a person said no", given.by))
     else:
         again(turn, entry, given.comment, "", given.by)
+
+
+def _logged_in(turn: Turn, entry: Entry, given: inp.Say) -> None:
+    """A person logged in: what waits for that login goes on, this task and all others whose agents have the same runtime."""
+    state = turn.state
+
+    def runtime(waiting: Entry) -> str:
+        agent = state.agents.get(waiting.agent)
+        spec = state.specs.get(agent.spec) if agent is not None else None
+        return spec.runtime if spec is not None else ""
+
+    others = [other for other in state.entries.values() if other.state == "needs-you" and other.question == "login"]
+    for other in (entry, *(other for other in others if other is not entry and runtime(other) == runtime(entry) != "")):
+        # Not "approve": that would also count as the yes that a task may want before it starts.
+        turn.emit(ev.TaskAnswered(turn.at, other.task.id, "rerun", _follows(other, "rerun"), given.comment, given.by))
 
 
 def _decided(turn: Turn, entry: Entry, given: inp.Say) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict
 from skep.agents.brief import compose, going_on, role_of
 from skep.agents.door import VARIABLE, Request
+from skep.agents.logins import how
 from skep.config import SandboxConfig
 from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
@@ -307,6 +309,8 @@ class Work:
         command, task = self.command, self.command.task
         if not ending.ok:
             self.wip = await self._keep("interrupted" if ending.interrupted else "failed")
+            if ending.cause == "login":
+                ending = replace(ending, detail=f"{ending.detail}; {how(self.spec.runtime, self.spec.options)}")
             return self._ended(ending, feedback=self._feedback(ending))
         outputs = await self._outputs(Path(env["SKEP_OUT"]))
         if isinstance(outputs, str):

@@ -41,12 +41,17 @@ _GET_CHILD_SUBREAPER = 37  # linux/prctl.h
 
 
 class Finding(Struct, frozen=True):
-    """What one check found. `fix` says what to do about it; empty if it is fine."""
+    """What one check found. `fix` says what to do about it; empty if it is fine.
+
+    `facts` of a runtime: its `program`, `version` and the version that Skep was `tested` with; `login`: proven, refused, unproven
+    (one is there), none or unknown; `cost` of the call that tried it.
+    """
 
     name: str
     state: Literal["ok", "warning", "error"]
     text: str
     fix: str = ""
+    facts: dict[str, object] = {}
 
 
 Check = Callable[[Path], Finding]

@@ -26,7 +26,7 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 class OwnerView(Struct, frozen=True, kw_only=True):
     """Who owns the state folder: its process, when it began (ms), the sessions it works on, clients connected to it.
 
-    `claims`: tasks that are held by hand. `runtimes`: what can carry tasks out -> what it lacks here, empty if it can be used.
+    `claims`: tasks that are held by hand.
     `terminals`: what the pool of them did since the owner began, and how long commands took.
     """
 
@@ -34,7 +34,6 @@ class OwnerView(Struct, frozen=True, kw_only=True):
     since: int
     sessions: list[str]
     guests: int
-    runtimes: dict[str, str] = {}
     claims: int = 0
     terminals: Stats | None = None
     confinement: str = ""

@@ -126,9 +126,8 @@ class Sessions:
     # Sessions
 
     async def _who(self, _: rq.Who) -> rq.OwnerView:
-        lacks = {name: runtime.check() for name, runtime in self._parts.performer.node.runtimes.items()}
         at_work, here = self.live.at_work(), self._parts.performer.node.wards.here
-        view = rq.OwnerView(pid=os.getpid(), since=self._since, sessions=at_work, guests=self.guests(), runtimes=lacks)
+        view = rq.OwnerView(pid=os.getpid(), since=self._since, sessions=at_work, guests=self.guests())
         return msgspec.structs.replace(view, terminals=self._parts.terminals(), confinement=here, claims=self._claims.count)
 
     async def _list(self, _: rq.ListSessions) -> list[Brief]:

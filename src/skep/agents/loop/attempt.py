@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import (
     AgentRunError,
+    ModelAuthenticationError,
     ModelConnectionError,
     ModelContextWindowExceededError,
     ModelQuotaExceededError,
@@ -40,6 +41,7 @@ from skep.agents.loop.files import Folder
 from skep.agents.loop.pipe import Pipe
 from skep.agents.loop.thread import Thread
 from skep.agents.loop.tools import Attempt, own
+from skep.agents.outage import judged, unproven
 
 #: Seconds before a call is tried again: at first, and at most. A provider that says more than that puts the attempt off.
 FIRST, LONGEST = 1.0, 60.0
@@ -88,7 +90,12 @@ class Carried:
             return Ending(ok=False, cause="limit", detail=f"its turns are used up: {self.options.max_turns} of the model")
         except ModelContextWindowExceededError as error:
             return Ending(ok=False, cause="limit", detail=f"the conversation is longer than the model takes: {_words(error)}")
-        except (AgentRunError, UserError, ValueError, TypeError, ImportError) as error:
+        except ModelAuthenticationError as error:
+            return unproven(_words(error))
+        except UserError as error:
+            found = judged(_words(error))  # that a key is not set, among other things
+            return found if found.cause == "login" else Ending(ok=False, cause="error", detail=found.detail)
+        except (AgentRunError, ValueError, TypeError, ImportError) as error:
             return Ending(ok=False, cause="error", detail=_words(error))
         except Exception as error:  # nothing that one attempt meets may end the others
             return Ending(ok=False, cause="error", detail=f"{type(error).__name__}: {_words(error)}")

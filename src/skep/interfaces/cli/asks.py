@@ -19,6 +19,10 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "plan": ("may its plan be carried out?", ("skep plan {}", "skep approve {}", 'skep reject {} -m "why"')),
     "proposal": ("may the tasks that it proposes be added?", ("skep plan {}", "skep approve {}", "skep deny {}")),
+    "login": (
+        "its client is not logged in; log in, then say so",
+        ("skep approve {}", "skep retry {} --with AGENT", "skep deny {}"),
+    ),
     "rerun": ("it may have run already; run it again?", ("skep resume --decide {}=rerun", "skep resume --decide {}=skip")),
 }
 

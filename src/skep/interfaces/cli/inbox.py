@@ -52,6 +52,8 @@ async def _inbox(full: bool, as_json: bool) -> None:
 def _what(need: Need) -> str:
     if need.question == "escalation":
         return f"asks: {need.about}"
+    if need.question == "login":
+        return f"{asks.words(need.question)} ({need.about})"
     return f"{need.tool}: {need.about}" if need.tool else asks.words(need.question)
 
 

@@ -116,7 +116,7 @@ class Teller:
 
     def _ended(self, e: ev.AttemptEnded) -> tuple[str, str, str] | None:
         if e.then == "needs-you":
-            return self._asks(e.task, e.question, "")
+            return self._asks(e.task, e.question, e.detail if e.question == "login" else "")
         if e.outcome == "ok":
             return ("done", e.task, self._since(e.task, e.at)) if e.then == "done" else None
         if e.outcome == "cancelled":

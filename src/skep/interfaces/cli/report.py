@@ -76,7 +76,8 @@ def _outcome(task: TaskView) -> str:
     if task.asks:
         return f"NEEDS YOU: {one_line(task.asks[0].about)}"
     if task.state == "needs-you":
-        return f"NEEDS YOU: {asks.words(task.question)}"
+        about = f" ({one_line(task.detail)})" if task.question == "login" else ""
+        return f"NEEDS YOU: {asks.words(task.question)}{about}"
     if task.state in TERMINAL:
         return f"{task.state}: {picture.why(task)}"
     kept = f", its work is kept as {short(task.wip)}" if task.wip else ""

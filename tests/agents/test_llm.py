@@ -17,7 +17,9 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from skep.agents import Ending, Said, Spent, Talks, Used, Verdict, Waits
+from skep.agents.door import Read, Send
 from skep.agents.llm import INSTALL
+from skep.agents.servers import own
 from skep.config import PriceConfig
 from tests.agents.scripted import KEY, Llm, asked
 from tests.clients.model_server import ModelServer
@@ -290,3 +292,24 @@ async def test_tools_of_servers_are_asked_for_and_servers_can_be_left_out(
     assert [(ask.tool, ask.arguments) for ask in host.asked] == [("measures_double", {"number": 21})]
     ending = await llm.run(asked(workshop, server, prompt, mcp=[]), Record())
     assert "No tool for" in str(ending.result)
+
+
+async def test_it_talks_without_a_server_in_between_and_needs_no_leave(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
+    host = Record()
+    host.answer = {"messages": [{"id": "m1", "text": "Message m1 from a person, note:\nuse v2"}], "more": 0}
+    prompt = """CALL: read_messages {"wait": 300}
+        CALL: read_messages {}
+        CALL: send_message {"to": "you", "text": "done", "ttl": -1}
+        CALL: send_message {"to": "you", "text": "done"}"""
+    job = replace(asked(workshop, server, prompt, permissions="ask"), servers=own("/nowhere"))
+    assert (await llm.run(job, host)).ok
+    assert host.served == [Read(wait=45.0), Read(ack=("m1",)), Send(to="you", text="done")]
+    assert host.asked == []
+    told = json.dumps([each.body for each in server.requests])
+    assert "use v2" in told
+    assert "wrong arguments" in told
+
+
+async def test_without_anybody_to_talk_to_it_has_no_such_tools(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
+    assert (await llm.run(asked(workshop, server, "SAY: Alone."), Record())).ok
+    assert "send_message" not in json.dumps([each.body for each in server.requests])

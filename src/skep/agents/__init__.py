@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from skep.agents.door import Request
 from skep.agents.options import wrong_options as wrong_options
+from skep.agents.servers import Server
 from skep.core.model import Cause, Task
 
 
@@ -30,6 +31,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         conversation: the client's own thread to go on in, as an earlier attempt told it (`Talks`), or empty.
         again: what the agent is told instead of `prompt` when it goes on in that thread.
         confined: whether Skep confines what it starts: a client then needs no sandbox of its own, and can have none in there.
+        servers: MCP servers that it is handed, by name, beside those that its client has by itself.
         usd: what it may cost at most, in dollars; 0 = no bound. For clients that can hold it themselves; Skep does in any case.
     """
 
@@ -49,6 +51,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     again: str = ""
     confined: bool = False
     usd: float = 0.0
+    servers: dict[str, Server] = {}
 
 
 class Ending(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ from skep.agents.lines import Lines, Message
 from skep.agents.options import AcpOptions, read
 from skep.agents.outage import judged, last_line, plain
 from skep.agents.process import to_the_end
+from skep.agents.servers import for_acp
 from skep.errors import SkepError
 from skep.terminals import Terminals
 
@@ -127,7 +128,7 @@ class Session:
     async def open(self) -> bool:
         """Greets, then loads the thread that there is or begins one. Returns whether it goes on in one."""
         about_it = await self.call("initialize", ABOUT_US)
-        where = {"cwd": self.job.cwd, "mcpServers": []}
+        where = {"cwd": self.job.cwd, "mcpServers": for_acp(self.job.servers)}
         begun: Message | None = None
         if self.job.conversation and inner(about_it, "agentCapabilities", "loadSession"):
             with contextlib.suppress(_Refused):  # it does not have it any more

@@ -44,6 +44,7 @@ class Brief(Struct, frozen=True, kw_only=True):
         feedback: why the last attempt failed.
         resumed: what git says is there, if the agent goes on with work of its own.
         instructions: the project's, where the client does not read them itself.
+        talk: whom it may write to, and how.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Brief(Struct, frozen=True, kw_only=True):
     feedback: str = ""
     resumed: str = ""
     instructions: str = ""
+    talk: str = ""
 
 
 def role_of(agent_type: str) -> str:
@@ -86,6 +88,7 @@ def compose(role: str, brief: Brief, own: Path | None = None) -> str:
         if brief.worktree
         else "",
         "outputs": f"Write these files; they are kept, but are no part of the change: {outputs}." if outputs else "",
+        "talk": brief.talk,
         "verify": f"Your work is judged by this command, run in a clean checkout of it: `{brief.verify}`" if brief.verify else "",
     }
     return fill(template(role, own), values)

@@ -14,6 +14,7 @@ from skep.agents.lines import Lines, Message
 from skep.agents.options import ClaudeOptions, read
 from skep.agents.outage import LONGEST, REFUSALS, judged, last_line
 from skep.agents.process import to_the_end
+from skep.agents.servers import OWN, for_claude
 from skep.errors import SkepError
 from skep.terminals import Terminals
 
@@ -99,8 +100,9 @@ def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
         words += ["--max-budget-usd", f"{job.usd:.4f}"]
     if options.max_turns:
         words += ["--max-turns", str(options.max_turns)]
-    if options.tools:
-        words += ["--allowed-tools", ",".join(options.tools)]
+    words += for_claude(job.servers)
+    if tools := (*options.tools, *([f"mcp__{OWN}"] if OWN in job.servers else [])):
+        words += ["--allowed-tools", ",".join(tools)]
     return (*words, *options.args)
 
 

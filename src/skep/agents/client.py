@@ -16,7 +16,7 @@ from skep.agents import Job, Spent
 from skep.errors import Invalid
 
 #: Arguments of tools that say in one line what is done.
-_ABOUT = ("command", "file_path", "filePath", "path", "pattern", "url", "query", "description", "prompt")
+_ABOUT = ("command", "file_path", "filePath", "path", "pattern", "url", "query", "description", "prompt", "text", "question")
 
 
 class Client(Struct, frozen=True, kw_only=True):

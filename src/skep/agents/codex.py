@@ -10,6 +10,7 @@ from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import CodexOptions, read
 from skep.agents.outage import judged, last_line, plain
+from skep.agents.servers import for_codex
 from skep.terminals import Terminals
 
 CLIENT = Client(
@@ -43,6 +44,7 @@ def arguments(job: Job, thread: str) -> tuple[str, ...]:
     mode = "confined" if job.confined and options.permissions == "edits" else options.permissions
     words = [options.program, "exec", "--json", "--skip-git-repo-check", *_MODES[mode]]
     words += ["--config", f"sandbox_workspace_write.writable_roots={json.dumps([job.out])}"]
+    words += for_codex(job.servers)
     words += ["--model", job.model] if job.model else []
     words += options.args
     return (*words, "resume", thread, "-") if thread else (*words, "-")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
+
 from skep.agents import Ending, Host, Job, Said, Talks, Used
 from skep.agents.client import Client, about, inner, spent
 from skep.agents.endings import denied
@@ -9,6 +13,7 @@ from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import GeminiOptions, read
 from skep.agents.outage import judged, last_line
+from skep.agents.servers import for_gemini
 from skep.terminals import Terminals
 
 CLIENT = Client(
@@ -33,7 +38,17 @@ _BOUNDS = ("FatalTurnLimitedError",)
 
 def runtime(terminals: Terminals) -> OneWay:
     """The runtime."""
-    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends"}))
+    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends"}), told)
+
+
+def told(job: Job) -> dict[str, str]:
+    """Its settings of least weight, in a file of the task's home: those of the user and of the project come before them."""
+    if not job.servers:
+        return {}
+    path = Path(job.home) / ".gemini" / "handed-over.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.encode(for_gemini(job.servers)))
+    return {"GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(path)}
 
 
 def arguments(job: Job, thread: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from skep.agents.loop.link import Link
 from skep.agents.options import LlmOptions, read
 from skep.agents.outage import unproven
 from skep.agents.process import to_the_end
+from skep.agents.servers import OWN
 from skep.config import PriceConfig
 from skep.errors import Invalid, SkepError
 from skep.terminals import Terminals
@@ -119,6 +120,7 @@ class LlmRuntime:
             key=key,
             usd=job.usd,
             price=None if price is None else (price.input, price.input if price.cached is None else price.cached, price.output),
+            talks=OWN in job.servers,
             servers=servers(job.env.get("SKEP_WORKSPACE", job.cwd), shown, options.mcp),
         )
         return start, shown

@@ -32,6 +32,7 @@ class OneWay:
         arguments: its command line for a job, and for the thread it is to go on in, if there is one. Raises Invalid.
         reader: makes what understands it.
         can: what it can beside carrying prompts out.
+        told: variables by which it is told what no argument says, such as the MCP servers of a job.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class OneWay:
         arguments: Callable[[Job, str], tuple[str, ...]],
         reader: Callable[[Job, Host], Reader],
         can: frozenset[Ability],
+        told: Callable[[Job], dict[str, str]] = lambda job: {},
     ) -> None:
         self._terminals, self._client = terminals, client
-        self._arguments, self._reader = arguments, reader
+        self._arguments, self._reader, self._told = arguments, reader, told
         self.name = client.name
         self.can: frozenset[Ability] = can | {"prompts"}
         self.wants = client.wants
@@ -62,7 +64,7 @@ class OneWay:
         self._client.ready(job, argv[0])
         told = (job.again if thread else job.prompt).encode(errors="replace")
         with self._client.at_home(job) as env:
-            async with Lines(self._terminals, job, host, argv, env, input=told) as lines:
+            async with Lines(self._terminals, job, host, argv, {**env, **self._told(job)}, input=told) as lines:
                 return await _heard(lines, self._reader(job, host))
 
     async def close(self) -> None:

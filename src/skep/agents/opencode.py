@@ -6,6 +6,9 @@ import contextlib
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
 from skep.agents.client import Client, about, inner, whole
@@ -14,6 +17,8 @@ from skep.agents.lines import Message
 from skep.agents.oneway import OneWay
 from skep.agents.options import OpenCodeOptions, read
 from skep.agents.outage import judged, last_line
+from skep.agents.servers import for_opencode
+from skep.errors import Invalid
 from skep.terminals import Terminals
 
 
@@ -39,13 +44,27 @@ CLIENT = Client(
     quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
 )
 
+#: The variable that holds configuration, as JSON.
+CONFIG = "OPENCODE_CONFIG_CONTENT"
 #: How it tells a tool's error that is a refusal.
 _REFUSED = re.compile(r"rejected permission|prevents you from using", re.I)
 
 
 def runtime(terminals: Terminals) -> OneWay:
     """The runtime."""
-    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends", "calls-reported", "reads"}))
+    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends", "calls-reported", "reads"}), told)
+
+
+def told(job: Job) -> dict[str, str]:
+    """Configuration beside that of the user and of the project, who may have said something by the same variable."""
+    if not job.servers:
+        return {}
+    try:
+        own = msgspec.json.decode(job.env.get(CONFIG) or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{CONFIG} is no JSON: {error}", "Mend it, or take it away.") from None
+    servers = own.get("mcp") if isinstance(own.get("mcp"), dict) else {}
+    return {CONFIG: msgspec.json.encode({**own, "mcp": {**(servers or {}), **for_opencode(job.servers)["mcp"]}}).decode()}
 
 
 def arguments(job: Job, thread: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, V
 from skep.agents.brief import compose, going_on, role_of
 from skep.agents.door import VARIABLE, Request
 from skep.agents.logins import how
+from skep.agents.servers import own
 from skep.config import SandboxConfig
 from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
@@ -273,6 +274,7 @@ class Work:
             prompt=prompt,
             conversation=command.conversation,
             usd=command.usd,
+            servers=own(self.door.folder) if self.desk.talks else {},
             again=again,
             confined=self.said.mode != "off",
         )
@@ -285,6 +287,7 @@ class Work:
         if not isinstance(self.told, Told) or kind_of(self.command.task) != "prompt" or self.spec.runtime == "shell":
             return "", ""
         brief = await briefing.brief(self.node.workspace, self.command, self.told, self.cwd, out, "reads" in runtime.can)
+        brief = replace(brief, talk=self.desk.about)
         task = self.command.task
         role = "planner" if task.plans else "conflict" if task.resolves else role_of(self.spec.type)
         return compose(role, brief, self.node.prompts), going_on(brief)

@@ -160,6 +160,8 @@ class Performer:
         """Gives an agent at work what waits for it, if it can hear; returns whether it could."""
         for key, work in self._works.items():
             if key[0] == session.name and work.command.agent == agent and work.hear is not None:
+                if work.desk.reading:
+                    return False  # it asks for its messages itself just now
                 fresh = [message for message in inbox(session.state, agent) if message.id not in work.given]
                 hand_over(fresh, work.hear, session.report)
                 return True

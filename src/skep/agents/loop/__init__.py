@@ -13,17 +13,7 @@ from msgspec import Struct
 
 from skep.agents import Ending, Report
 from skep.agents.options import LlmOptions
-
-
-class Server(Struct, frozen=True, omit_defaults=True):
-    """One MCP server of `.mcp.json`: a program (`command`), or an address (`url`)."""
-
-    type: str = ""
-    command: str = ""
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    url: str = ""
-    headers: dict[str, str] = {}
+from skep.agents.servers import Server as Server
 
 
 class Start(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="start"):
@@ -36,6 +26,7 @@ class Start(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="start"):
         folder: where it works.
         thread: the file of its conversation. One that is there is gone on with.
         usd: no call begins once so much is spent; 0 = no bound.
+        talks: whether it has the tools of `skep.agents.door.tools`.
         price: dollars for a million tokens in, cached, out; None = as pydantic-ai knows them.
     """
 
@@ -49,6 +40,7 @@ class Start(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="start"):
     usd: float = 0.0
     price: tuple[float, float, float] | None = None
     servers: dict[str, Server] = {}
+    talks: bool = False
 
 
 class Tell(Struct, frozen=True, tag="tell"):
@@ -104,7 +96,14 @@ class Launch(Struct, frozen=True, tag="launch"):
     server: str
 
 
-Request = Leave | Run | Launch
+class AtDoor(Struct, frozen=True, tag="door"):
+    """Call this tool of `skep.agents.door.tools`. Answer: `[whether it was done, text for the model]`."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+Request = Leave | Run | Launch | AtDoor
 
 
 class Word(Struct, frozen=True, kw_only=True, omit_defaults=True):

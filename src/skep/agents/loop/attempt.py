@@ -35,12 +35,13 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 
 from skep.agents import Ending, Report, Said, Spent, Talks, Waits
+from skep.agents.door.tools import TOOLS
 from skep.agents.endings import Failed, denied
 from skep.agents.loop import Request, Start
 from skep.agents.loop.files import Folder
 from skep.agents.loop.pipe import Pipe
 from skep.agents.loop.thread import Thread
-from skep.agents.loop.tools import Attempt, own
+from skep.agents.loop.tools import Attempt, own, talking
 from skep.agents.outage import judged, unproven
 
 #: Seconds before a call is tried again: at first, and at most. A provider that says more than that puts the attempt off.
@@ -114,7 +115,7 @@ class Carried:
             except Unusable as error:
                 self.report(Said(f"(the MCP server {name} cannot be used: {error})"))
         await stack.enter_async_context(model)
-        agent = _agent(self.options.tools)
+        agent = _agent(self.options.tools, self.start.talks)
         settings = {"timeout": self.options.timeout, "max_retries": 0, **self.options.settings}
         running = await stack.enter_async_context(
             agent.iter(
@@ -217,9 +218,10 @@ def chosen(start: Start) -> Model:
 
 
 @cache
-def _agent(tools: tuple[str, ...]) -> Agent[Attempt, str]:
+def _agent(tools: tuple[str, ...], talks: bool) -> Agent[Attempt, str]:
     """The same for all attempts with these tools: making one costs more than a turn."""
-    mine = own()
+    mine = own() | (talking() if talks else {})
+    tools = (*tools, *TOOLS) if talks else tools
     return Agent(deps_type=Carried, tools=[mine[name] for name in tools], name="skep", retries=3)
 
 

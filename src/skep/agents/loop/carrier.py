@@ -8,7 +8,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 from skep.agents import LOST, Ask, Ending, Host, Job
-from skep.agents.loop import Answer, Heard, Launch, Leave, Request, Run, Start, Stop, Tell, Word
+from skep.agents.door.tools import Calls
+from skep.agents.loop import Answer, AtDoor, Heard, Launch, Leave, Request, Run, Start, Stop, Tell, Word
 from skep.agents.loop.link import Link
 from skep.agents.process import end
 from skep.errors import SkepError
@@ -62,6 +63,7 @@ class Carrier:
         self._servers: dict[str, Terminal] = {}
         self._recording = asyncio.Lock()
         self._recorded = False
+        self._calls = Calls()
 
     async def go(self) -> Ending:
         """Carries the attempt out. Also raises what recording a process raises."""
@@ -125,10 +127,19 @@ class Carrier:
             value: Any = [verdict.allowed, verdict.why]
         elif isinstance(request, Run):
             value = await self._run(request)
+        elif isinstance(request, AtDoor):
+            value = await self._at_door(request)
         else:
             value = await self._launch(request)
         if not self._over.done():
             self._link.send(Answer(self._start.id, number, value))
+
+    async def _at_door(self, wanted: AtDoor) -> list[Any]:
+        try:
+            asked = self._calls.request(wanted.tool, wanted.arguments)
+            return [True, self._calls.text(asked, await self._host.serve(asked))]
+        except SkepError as error:
+            return [False, f"{error.message}. {error.fix}".strip()]
 
     async def _run(self, wanted: Run) -> list[Any]:
         """Runs a program to its end, or to the end of its time."""

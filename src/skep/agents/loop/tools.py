@@ -12,14 +12,15 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.tools import Tool
 
 from skep.agents import Report, Used
-from skep.agents.loop import Leave, Request, Run
+from skep.agents.door.tools import TOOLS, described, schema
+from skep.agents.loop import AtDoor, Leave, Request, Run
 from skep.agents.loop.files import Folder, Refused
 from skep.agents.options import LlmOptions
 
 #: Seconds that a command may take if the model does not say, and at most; that a search may take.
 PATIENCE, MOST, SEARCH = 120.0, 3_600.0, 60.0
 #: Arguments of tools that say in one line what is done.
-_ABOUT = ("command", "path", "pattern", "url", "query", "name")
+_ABOUT = ("command", "path", "pattern", "url", "query", "name", "text", "question", "prompt")
 
 Risk = Literal["read", "edit", "run"]
 
@@ -127,6 +128,24 @@ _KINDS: dict[str, tuple[type[Struct], Risk]] = {
 def own() -> dict[str, Tool[Attempt]]:
     """Skep's own tools, by name."""
     return {name: _tool(name, kind, risk) for name, (kind, risk) in _KINDS.items()}
+
+
+def talking() -> dict[str, Tool[Attempt]]:
+    """Those by which it reaches others: what they do is bounded by the runtime, so they need no leave."""
+    return {name: _talk(name) for name in TOOLS}
+
+
+def _talk(name: str) -> Tool[Attempt]:
+    async def call(context: RunContext[Attempt], **given: Any) -> str:
+        async def do() -> str:
+            done, text = await context.deps.request(AtDoor(name, given))
+            if not done:
+                raise Refused(text)
+            return str(text)
+
+        return await used(context, name, "read", given, do)
+
+    return Tool.from_schema(call, name, described(name), schema(name), takes_ctx=True)
 
 
 def _tool(name: str, kind: type[Struct], risk: Risk) -> Tool[Attempt]:

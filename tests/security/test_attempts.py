@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -187,3 +188,26 @@ async def test_a_program_of_no_attempt_is_not_started(hive: skep.Skep) -> None:
     with pytest.raises(skep.errors.Denied, match="belongs to no attempt"):
         await wards.create(Profile(name="stray", argv=("true",), cwd="/", env={}, nonce="0" * 32), lambda data: None)
     await wards.close()
+
+
+SERVED = """
+version: 1
+environment:
+  services:
+    web: {run: 'exec python3 -m http.server "$SKEP_PORT_WEB" --bind 127.0.0.1'}
+tasks:
+  fetch:
+    run: |
+      python3 -c 'import os, socket; s = socket.create_connection(("127.0.0.1", int(os.environ["SKEP_PORT_WEB"])))
+      s.sendall(b"GET /a.txt HTTP/1.0\\r\\n\\r\\n"); print(s.makefile().read().split()[-1])'
+      python3 -c 'import socket; socket.create_connection(("127.0.0.1", %d))' 2>&1 | tail -n 1 || true
+"""
+
+
+async def test_a_service_is_reached_and_nothing_else_of_this_machine(hive: skep.Skep) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        session = await carried_out(hive, SERVED % other.getsockname()[1])
+        result = (await session.task("fetch")).result
+        assert result.splitlines()[0] == "one"
+        assert "refused" in result.splitlines()[-1]
+        assert "confined" in (await session.status()).confinement

@@ -23,7 +23,7 @@ from skep.core.task import Resources as Resources
 from skep.core.task import Retries as Retries
 from skep.core.task import Task as Task
 from skep.core.task import Vote as Vote
-from skep.core.terms import Command, Notify, Placement, Proposals
+from skep.core.terms import Command, Notify, Placement, Proposals, Service
 from skep.core.topology import Shape
 
 TaskState = Literal[
@@ -165,6 +165,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         fingerprint: SHA-256 of the file's bytes, hex.
         workspace: the folder it names to work in, or empty.
         topology: who may talk to whom.
+        services: commands that run beside the tasks.
         rehearsal: whether stand-ins take the place of the agents; then nothing of it is ever brought to the user's branch.
     """
 
@@ -185,6 +186,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     fingerprint: str = ""
     workspace: str = ""
     topology: Shape = Shape()
+    services: tuple[Service, ...] = ()
     rehearsal: bool = False
 
 

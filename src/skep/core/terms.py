@@ -14,6 +14,20 @@ Command = str | tuple[str, ...]
 Seal = tuple[str, str]
 
 
+class Service(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A command that runs beside the tasks of a session. It listens on the port in `$SKEP_PORT_NAME`.
+
+    Args:
+        ready: command that succeeds once it can be used; None = once its port takes connections.
+        timeout: seconds after which it must be ready.
+    """
+
+    name: str
+    run: Command
+    ready: Command | None = None
+    timeout: float = 60.0
+
+
 class Notify(Struct, frozen=True, omit_defaults=True, gc=False):
     """Run a command, with JSON on its standard input, when something happens (`failed`, `needs-you`, `done`).
 

@@ -216,7 +216,7 @@ class Work:
         if runtime is None:
             raise Invalid(f"no runtime is called '{self.spec.runtime}'", "`skep doctor` lists the runtimes.")
         self.confinement = node.wards.expected(self.said)
-        allowed = {**node.allowed, **environment.matching(runtime.wants)}
+        allowed = {**node.allowed, **environment.matching(runtime.wants), **self.told.services}
         env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
         self._open(env)

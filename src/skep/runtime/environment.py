@@ -46,6 +46,7 @@ MAX_FEEDBACK = 30_000
 class Told(Struct, frozen=True, kw_only=True):
     """What a task is told about the rest of its session, taken from the state at the moment its attempt begins.
 
+    `services`: variables with their ports.
     `tree`: what its worktree holds at the beginning, if that is not what its commit holds.
     """
 
@@ -58,6 +59,7 @@ class Told(Struct, frozen=True, kw_only=True):
     proposals: Proposals = Proposals()
     agents: dict[str, AgentSpec] = {}
     rehearsal: bool = False
+    services: dict[str, str] = {}
 
 
 def tell(state: State, entry: Entry) -> Told:

@@ -106,6 +106,7 @@ class Live:
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+        await self._parts.performer.services.end(session)
         await self._loops.pop(session).stop()
         self._credits.leave(session)
 

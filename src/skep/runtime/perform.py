@@ -32,6 +32,7 @@ from skep.runtime.desk import Desk
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
+from skep.runtime.services import Services, needed
 from skep.runtime.stacks import Refusal, land
 from skep.terminals.leftovers import end_marked
 from skep.terminals.transcript import Transcript
@@ -58,6 +59,8 @@ class Performer:
         self._in_hand: dict[Key, asyncio.Task[None]] = {}
         self._works: dict[Key, Work] = {}
         self._calls: set[Key] = set()
+        #: What runs beside the tasks.
+        self.services = Services(node)
 
     def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
         """Begins to carry out a command. What is in hand already is not begun again."""
@@ -134,11 +137,13 @@ class Performer:
             elif kind_of(command.task) == "prompt":
                 waiting = inbox(session.state, command.agent)
                 told = with_mail(told, waiting)
+            if needed(session.state.plan, mode_of(command.task)):
+                told = replace(told, services=await self.services.ready(session))
         except SkepError as error:
             told = error
         spec, setup = session.state.specs[command.spec], session.state.plan.setup
         leave = Leave(session, command.task.id, command.n, command.nonce, self._now)
-        said = of_agent(self.node.confining, session.state.plan, spec)
+        said = self.services.reach(session.name, of_agent(self.node.confining, session.state.plan, spec))
         desk = self._desk(session, command)
         work = Work(self.node, session.name, command, spec, said, told, setup, session.tell, self._now, leave, desk)
         desk.prompted = work.given = tuple(message.id for message in waiting)
@@ -308,6 +313,8 @@ class Performer:
         env = {**node.allowed, **env, **node.marks, "SKEP_NONCE": nonce, "SKEP_SESSION": session.name}
         path = ""
         try:
+            env |= await self.services.ready(session)
+            said = self.services.reach(session.name, said)
             path = await node.workspace.checkout(session.name, f"{kind}/{task}/{n}", commit)
             confined = None
             if said.mode != "off":
@@ -338,3 +345,4 @@ class Performer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self.services.close()

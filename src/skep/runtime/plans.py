@@ -23,7 +23,7 @@ from skep.core.state import State
 from skep.core.terms import Placement
 from skep.errors import SkepError
 from skep.runtime.attempt import mode_of
-from skep.runtime.bounds import at_work
+from skep.runtime.bounds import at_work, settled
 from skep.runtime.confined import would
 from skep.runtime.node import cores
 from skep.runtime.views import confinement_of
@@ -71,6 +71,13 @@ def mute(plan: Plan, runtimes: Mapping[str, Runtime]) -> tuple[str, ...]:
         and "asks" not in runtimes[spec.runtime].can
         and any(rule.do == "ask" for rule in (*spec.rules, *plan.rules))
     )
+
+
+def exposed(plan: Plan, config: Config) -> tuple[str, ...]:
+    """A sentence if the plan has services that are confined: what then is not, to be said before they start."""
+    said = settled(config.sandbox, plan.sandbox)
+    names = ", ".join(service.name for service in plan.services)
+    return (f"confined but on this machine's network: the services {names}",) if names and said.mode != "off" else ()
 
 
 def scaled(plan: Plan, config: Config, has: Resources) -> tuple[str, ...]:

@@ -155,6 +155,7 @@ class Sessions:
             view = await self._make(asked.name or await self.next_name(plan.name), plan, asked.by, asked.start)
         notes = plans.scaled(plan, self._parts.config, node.capacity(self._parts.state))
         notes += plans.mute(plan, self._parts.performer.node.runtimes)
+        notes += plans.exposed(plan, self._parts.config)
         return msgspec.structs.replace(view, notes=notes, estimate=foretold if foretold.tasks else None)
 
     async def _foretell(self, asked: rq.Foretell) -> Estimate:

@@ -51,6 +51,7 @@ class Bounds(Struct, frozen=True, kw_only=True, gc=False):
         hidden: folders that are empty, but for what is named below them.
         home: the folder that stands where HOME does; empty = one in memory, gone with the program.
         door: path of the Unix socket at which a listener for the proxy is handed over; empty = no network at all.
+        listens: it is on this machine's network, to be reached there, and so has a way out that nothing else guards.
         near: address and port of hosts on this machine's own loopback that may be reached: they are found where they are.
         limits: of this one program, as far as a sandbox and no control group sees to them.
     """
@@ -61,6 +62,7 @@ class Bounds(Struct, frozen=True, kw_only=True, gc=False):
     hidden: tuple[str, ...] = ()
     home: str = ""
     door: str = ""
+    listens: bool = False
     near: tuple[tuple[str, int], ...] = ()
     limits: Limits = Limits()
 

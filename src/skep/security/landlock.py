@@ -63,7 +63,7 @@ class Landlock:
         said = {
             "read": [*self._ever, *_shown(bounds.read, bounds.hidden)],
             "write": [*_DEVICES, *_shown(bounds.write, bounds.hidden), *filter(None, [bounds.home])],
-            "namespaces": self._namespaces,
+            "namespaces": self._namespaces and not bounds.listens,
             **handing_over(profile, bounds),
             "filter": self._filter,
         }

@@ -56,7 +56,7 @@ class Bubblewrap:
         """See the port."""
         mounts = _mounts(bounds, profile)
         words = [*self._ever]
-        if not bounds.door:
+        if not (bounds.door or bounds.listens):
             words.append("--unshare-net")
         size = str(min(bounds.limits.disk or MEMORY_FILES, MEMORY_FILES))
         for path in ("/tmp", "/dev/shm"):

@@ -18,7 +18,7 @@ from skep.core.model import AgentSpec, Limits, Plan, Task, Vote
 from skep.core.phase import gate_of, linked
 from skep.core.references import nearest
 from skep.core.rules import ToolRule
-from skep.core.terms import Notify, Proposals
+from skep.core.terms import Notify, Proposals, Service
 from skep.core.topology import Shape
 from skep.errors import Invalid, NotFound
 from skep.workflow import check
@@ -104,6 +104,7 @@ def parse(
     drafts = _checked(values, root, file, read, known or Known(), problems)
     problems.check()
     gates = tuple(_gate(name, spec) for name, spec in values.get("phases", {}).items())
+    environment = values.get("environment", {})
     folder, shape = file.parent if file is not None else Path(), values.get("topology", "")
     voters = {vote["by"] for draft in drafts.values() if isinstance(vote := draft.values.get("vote"), dict)}
     voters |= {gate.vote.by for gate in gates if gate.vote is not None}
@@ -115,7 +116,8 @@ def parse(
         agents=tuple(_agent(name, spec, name in voters) for name, spec in values.get("agents", {}).items()),
         tasks=linked((*(_task(draft, now) for draft in drafts.values()), *gates), {}),
         verify=values.get("verify"),
-        setup=_commands(values.get("environment", {}).get("setup", ())),
+        setup=_commands(environment.get("setup", ())),
+        services=tuple(Service(name=name, **one) for name, one in environment.get("services", {}).items()),
         rules=msgspec.convert(values.get("rules", ()), tuple[ToolRule, ...]),
         sandbox=_confined(values["sandbox"]) if "sandbox" in values else None,
         proposals=_proposals(values.get("proposals", {})),

@@ -87,12 +87,25 @@ LIMITS = Record(
     },
 )
 
+SERVICE = Record(
+    "Service",
+    "Runs beside the tasks, and is started again if it ends. It listens on 127.0.0.1, on the port in `$SKEP_PORT_NAME`.",
+    {
+        "run": Field(COMMAND, "The command.", required=True),
+        "ready": Field(COMMAND, "A command that succeeds once it can be used.", "its port takes connections"),
+        "timeout": Field(Duration(), "After this it must be ready.", "1m"),
+    },
+)
+
 ENVIRONMENT = Record(
     "Environment",
     "Prepares every worktree. What fails here is the environment's failure, never an agent's, and counts as no attempt.",
     {
         "setup": Field(COMMANDS, "Commands, one after the other, before anything else happens in a worktree."),
-        "services": Field(Later("start services in `setup`, or outside of Skep"), "Processes that run beside the tasks."),
+        "services": Field(
+            MapOf(Text("a name: small letters, digits, -", pattern="[a-z][a-z0-9-]{0,30}"), SERVICE, least=1, most=20),
+            "Processes that run beside the tasks, by name: started before the first task, ended with the run.",
+        ),
     },
 )
 

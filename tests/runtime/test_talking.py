@@ -13,6 +13,7 @@ import skep
 from skep import wiring
 from skep.core.confinement import Confinement
 from skep.core.topology import Shape
+from skep.interfaces.cli.picture import question_lines
 from skep.security import landlock
 from skep.security.limits import missing
 from skep.security.sandbox import choose
@@ -192,6 +193,10 @@ async def test_a_question_that_nobody_answers_goes_up_to_a_person(repo: Reposito
             await session.status()
         (need,) = needs
         assert (need.id, need.agent, need.question, need.about) == ("coder:which^1", "coder-1", "escalation", "v1 or v2?")
+        view = await session.status()
+        (line,) = question_lines(view, lambda state: "!", need.since + 5_000)
+        said = "".join(text for text, _ in line)
+        assert said == "! coder-1  NEEDS YOU 5.0s: v1 or v2?  skep tell coder-1 'TEXT' --answers 'coder:which^1'"
         await session.tell("coder-1", "v2", answers=need.id)
         (said,) = await told(session, "coder")
         assert "from a person, note (answers coder:which^1):\nv2" in said

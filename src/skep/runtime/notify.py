@@ -18,7 +18,6 @@ from msgspec import Struct
 from skep.core import events as ev
 from skep.core.approvals import ANSWER_WITHIN
 from skep.core.envelope import QUESTION
-from skep.core.references import spell
 from skep.core.state import State
 from skep.core.terms import Notify
 from skep.core.topology import PERSON
@@ -26,7 +25,7 @@ from skep.errors import SkepError
 from skep.runtime.checks import argv, shown
 from skep.runtime.deputies import Deputies, Deputy, unchanged
 from skep.runtime.loop import Loop
-from skep.runtime.views import AskView, asks_of, questions, state_of
+from skep.runtime.views import Asked, AskView, asks_of, questions, state_of
 from skep.terminals import Profile, Terminals
 
 #: A notification's command may take this long, seconds; so many of one entry of `notify` run at once.
@@ -61,14 +60,6 @@ def _asks(event: ev.Event) -> bool:
     if isinstance(event, ev.MessageSent):
         return (event.message.type, event.message.target) == (QUESTION, PERSON)
     return isinstance(event, ev.TaskAsked) or (isinstance(event, ev.ApprovalAsked) and not event.verdict)
-
-
-class Asked(Struct, frozen=True, kw_only=True):
-    """What an agent asks a person: answered by `skep tell AGENT TEXT --answers ID`."""
-
-    id: str
-    agent: str
-    text: str
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -230,8 +221,7 @@ class Lane:
         found = self._teller.session.state.entries.get(task)
         told = Told(session=self._teller.session.name, on=kind, task=task)
         if not task:
-            asked = (Asked(id=one.id, agent=one.source, text=spell(one.payload)) for one in questions(self._teller.session.state))
-            return msgspec.structs.replace(told, questions=tuple(asked))
+            return msgspec.structs.replace(told, questions=questions(self._teller.session.state))
         if found is None:
             return told
         said = {"question": found.question, "cause": found.cause, "detail": found.detail}
@@ -269,7 +259,7 @@ class Lane:
 def waits_since(state: State, task: str) -> int:
     """Since when a task has been waiting for a person (wall-clock ms); 0 if it does not. No task: agents' questions."""
     if not task:
-        return min((message.timestamp for message in questions(state)), default=0)
+        return min((asked.since for asked in questions(state)), default=0)
     entry = state.entries.get(task)
     if entry is None or state_of(entry) != "needs-you":
         return 0

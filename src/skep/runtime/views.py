@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from skep.core.envelope import QUESTION, Message
+from skep.core.envelope import QUESTION
 from skep.core.estimates import Estimate
 from skep.core.messages import inbox
 from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Limits, Output
@@ -98,6 +98,15 @@ class TaskView(Struct, frozen=True, kw_only=True, omit_defaults=False):
         return self.spent + (max(0, now - self.begun) if self.begun else 0)
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """What an agent asks a person, since when (wall-clock ms): answered by `skep tell AGENT TEXT --answers ID`."""
+
+    id: str
+    agent: str
+    text: str
+    since: int
+
+
 class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """A session as a person sees it. `counts` are by shown state; `idle` says why nothing goes on although tasks are open.
 
@@ -139,6 +148,7 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     checkpoints: dict[str, int] = {}
     cost: Cost = field(default_factory=Cost)
     limits: Limits = Limits()
+    questions: tuple[Asked, ...] = ()
     phases: tuple[PhaseView, ...] = ()
     tasks: list[TaskView] = field(default_factory=list)
 
@@ -317,16 +327,20 @@ def needs(state: State, name: str, live: bool) -> list[Need]:
         for ask in asks_of(entry):
             said = {"tool": ask.tool, "about": ask.about, "arguments": ask.arguments, "digest": ask.digest}
             found.append(replace(need, id=ask.id, since=ask.at, until=ask.until, **said))
-    for message in questions(state):
-        need = Need(session=state.session, name=name, id=message.id, task="", agent=message.source, live=live)
-        found.append(replace(need, question="escalation", about=spell(message.payload), since=message.timestamp))
+    for asked in questions(state):
+        need = Need(session=state.session, name=name, id=asked.id, task="", agent=asked.agent, live=live)
+        found.append(replace(need, question="escalation", about=asked.text, since=asked.since))
     return found
 
 
-def questions(state: State) -> list[Message]:
+def questions(state: State) -> tuple[Asked, ...]:
     """What agents ask a person, oldest first; nothing once nobody is there any more who would go on by the answer."""
-    going_on = state.open_tasks and not state.closed
-    return [message for message in inbox(state, PERSON) if message.type == QUESTION] if going_on else []
+    waiting = inbox(state, PERSON) if state.open_tasks and not state.closed else ()
+    return tuple(
+        Asked(id=message.id, agent=message.source, text=spell(message.payload), since=message.timestamp)
+        for message in waiting
+        if message.type == QUESTION
+    )
 
 
 def state_of(entry: Entry) -> str:
@@ -451,6 +465,7 @@ def session_view(
         checkpoints=dict(state.marks),
         cost=state.cost,
         limits=state.plan.limits,
+        questions=questions(state),
         phases=phase_views(state),
         tasks=[task_view(state, entry) for entry in entries] if tasks else [],
     )

@@ -32,6 +32,11 @@ def words(question: str) -> str:
     return ASKED[question][0] if question in ASKED else question
 
 
+def question(agent: str, ident: str) -> str:
+    """The command line that answers what an agent asks a person."""
+    return one_line(f"skep tell {quote(agent)} 'TEXT' --answers {quote(ident)}")
+
+
 def leave(ask: str) -> tuple[str, ...]:
     """The command lines that answer what an attempt asks, by its id."""
     return tuple(f"skep {word} {one_line(quote(ask))}" for word in ("approve", "deny"))

@@ -60,6 +60,6 @@ def _what(need: Need) -> str:
 def _answers(need: Need) -> list[str]:
     """The command lines that answer it."""
     if need.question == "escalation":
-        return [f"skep tell {quote(need.agent)} 'TEXT' --answers {quote(need.id)} -s {quote(need.name)}"]
+        return [f"{asks.question(need.agent, need.id)} -s {quote(need.name)}"]
     lines = asks.leave(need.id) if need.tool else asks.answers(need.question, need.id)
     return [f"{line} -s {quote(need.name)}" if "resume" not in line else f"{line} {quote(need.name)}" for line in lines]

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from skep.core import events as ev
+from skep.core.envelope import QUESTION
 from skep.core.model import TERMINAL
 from skep.core.phase import GATE
+from skep.core.references import spell
+from skep.core.topology import PERSON
 from skep.core.voting import told
 from skep.interfaces.cli import asks, picture
 from skep.interfaces.cli.words import COLOURS, Line, count, duration, one_line, short
@@ -102,6 +105,12 @@ class Teller:
         if e.verdict:
             return ("", e.task, f"refused {what} ({e.rule})") if e.verdict == "no" else None
         return "needs-you", e.task, f"NEEDS YOU: {what}  ({' | '.join(asks.leave(f'{e.task}/{e.number}'))})"
+
+    def _escalated(self, e: ev.MessageSent) -> tuple[str, str, str] | None:
+        one = e.message
+        if (one.type, one.target) != (QUESTION, PERSON):
+            return None
+        return "needs-you", one.source, f"NEEDS YOU: {one_line(spell(one.payload), 300)}  ({asks.question(one.source, one.id)})"
 
     def _answered_leave(self, e: ev.ApprovalAnswered) -> tuple[str, str, str]:
         said = (
@@ -203,6 +212,7 @@ _TELL: dict[type, Callable[[Teller, Any], tuple[str, str, str] | None]] = {
     ev.TasksSubmitted: Teller._submitted,
     ev.TaskExpanded: Teller._expanded,
     ev.TaskAssigned: Teller._assigned,
+    ev.MessageSent: Teller._escalated,
     ev.ApprovalAsked: Teller._asked_leave,
     ev.ApprovalAnswered: Teller._answered_leave,
     ev.AttemptWorked: Teller._worked,

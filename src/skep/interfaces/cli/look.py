@@ -58,6 +58,7 @@ async def _status(name: str, everything: bool, as_json: bool) -> None:
         most = len(view.tasks) + 8 if everything else MOST
         lines: list[Line] = [picture.header(view, now())]
         lines += picture.phase_lines(view, out.mark)
+        lines += picture.question_lines(view, out.mark, now())
         lines += picture.task_lines(view, out.mark, now(), most, out.size[0])
         if view.idle:
             lines.append([("idle: ", "bold"), (one_line(view.idle), "")])

@@ -74,6 +74,16 @@ def phase_line(view: SessionView) -> list[Line]:
     return [said]
 
 
+def question_lines(view: SessionView, mark: Callable[[str], str], now: int) -> list[Line]:
+    """A line for each question of an agent to a person."""
+    lines: list[Line] = []
+    for asked in view.questions:
+        head = f" {one_line(asked.agent, AGENT)}  NEEDS YOU {duration(max(0, now - asked.since) / 1000)}: "
+        how = f"  {asks.question(asked.agent, asked.id)}"
+        lines.append([(mark("needs-you"), "yellow"), (head, "bold"), (one_line(asked.text, 300), ""), (how, "dim")])
+    return lines
+
+
 def phase_lines(view: SessionView, mark: Callable[[str], str]) -> list[Line]:
     """A line for each phase: how it stands, how much of it is done, what is in its way."""
     names = min(NAME, max((len(one_line(phase.id, NAME)) for phase in view.phases), default=0))

@@ -152,10 +152,12 @@ class Screen:
         return Group(*lines)
 
     def _lines(self, view: SessionView, width: int, height: int, keyed: str) -> list[Text]:
-        most = max(1, height - 2 - bool(view.phases))
+        asked = picture.question_lines(view, self._out.mark, now())[: height // 3]
+        most = max(1, height - 2 - bool(view.phases) - len(asked))
         lines = [
             picture.header(view, now(), self._since),
             *picture.phase_line(view),
+            *asked,
             *picture.task_lines(view, self._out.mark, now(), most, width, self._said, keyed),
         ]
         return [text(line) for line in lines[: max(1, height - 1)]]

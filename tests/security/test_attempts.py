@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,12 +12,20 @@ import pytest
 
 import skep
 from skep import wiring
+from skep.agents import Ask
 from skep.app import read_plan
+from skep.config import SandboxConfig
+from skep.core.confinement import Confinement
+from skep.core.events import ApprovalAsked
+from skep.core.rules import ToolRule
 from skep.errors import Unavailable
+from skep.runtime.asking import otherwise
+from skep.runtime.bounds import settled
 from skep.security.limits import missing
 from skep.security.sandbox import choose
 from tests.workspace.repository import Repository
 
+CLIENT = Path(__file__).parents[1] / "runtime" / "drivers" / "claude_like.py"
 CANARY = "tweet-4711-tweet"
 
 
@@ -177,6 +186,42 @@ async def test_a_secret_is_where_it_is_granted_and_nowhere_else(
     await session.stop()
     found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
     assert found == []
+
+
+@pytest.mark.parametrize(("rules", "asked"), [((), []), ((ToolRule(do="ask"),), ["touch made"])])
+async def test_what_the_sandbox_bounds_is_not_asked_about_unless_a_rule_says_so(
+    rules: tuple[ToolRule, ...], asked: list[str], repo: Repository, hive: skep.Skep, tmp_path: Path
+) -> None:
+    program = tmp_path / "claude"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {CLIENT} "$@"\n')
+    program.chmod(0o755)
+    confinement = Confinement(read=(str(CLIENT.parent),))
+    agent = skep.AgentSpec(name="coder", runtime="claude", options={"program": str(program)}, sandbox=confinement, rules=rules)
+    session = await hive.start(skep.Plan(name="p", agents=(agent,), tasks=(skep.Task(id="a", prompt="$ touch made"),)))
+    if asked:
+        async for _, event in session.follow():
+            if isinstance(event, ApprovalAsked):
+                break
+        assert [need.about for need in await hive.inbox()] == asked
+        await session.cancel("a")
+        return
+    (result,) = await session.results(["a"])
+    assert result.ok, result
+    assert "made" in repo.files("refs/skep/p-1/main")
+
+
+def test_what_agents_and_sessions_say_adds_up() -> None:
+    agent = Confinement(read=("/agent",), network=("agent.example",), processes=7)
+    total = settled(SandboxConfig(read=("/settings",), memory=5), Confinement(read=("/session",), processes=9), agent)
+    assert (total.read, total.network, total.memory) == (("/settings", "/session", "/agent"), ("agent.example",), 5)
+    assert (total.processes, total.mode) == (7, "on")
+
+
+def test_only_what_acts_on_this_machine_alone_is_bounded() -> None:
+    fetches, looks_up = Ask("1", "read", {"url": "https://a.example"}, ""), Ask("2", "WebSearch", {"query": "x"}, "")
+    sends, runs = Ask("3", "mcp__mail__send", {"path": "x"}, ""), Ask("4", "Bash", {"command": "curl https://a.example"}, "")
+    assert [otherwise(one, True) for one in (fetches, looks_up, sends, runs)] == ["ask", "ask", "ask", "always"]
+    assert otherwise(runs, False) == "ask"
 
 
 async def test_a_program_of_no_attempt_is_not_started(hive: skep.Skep) -> None:

@@ -60,7 +60,7 @@ class Lines:
         input: bool | bytes = False,
     ) -> None:
         self._terminals, self._host = terminals, host
-        self._errors = Path(job.out).parent / f".{job.nonce[:8]}-errors"
+        self._errors = Path(job.out) / f".{job.nonce[:8]}-errors"
         self._profile = Profile(
             name=job.agent,
             argv=(*_ASIDE, str(self._errors), *argv),

@@ -25,6 +25,12 @@ COMMANDS, PATHS = ("command", "cmd"), ("file_path", "path", "notebook_path", "fi
 ADDRESSES = ("url", "uri")
 CONTENTS = ("content", "old_string", "new_string", "new_source", "edits", "replace_all")
 WORDS = ("description", "timeout")
+#: Tools that act on this machine alone: those of Claude Code, kinds of the Agent Client Protocol, Skep's own.
+LOCAL = (
+    "Bash", "BashOutput", "KillShell", "Edit", "MultiEdit", "NotebookEdit", "Write", "Read", "Glob", "Grep", "LS",
+    "execute", "edit", "delete", "move", "read",
+    "shell", "read_file", "write_file", "edit_file", "list_files",
+)  # fmt: skip
 #: Times that a question is put again while the store does not say whether it was recorded, and the wait between, seconds.
 AGAIN, WAIT = 5, 0.2
 
@@ -109,6 +115,11 @@ class Leave:
         if attempt is None or attempt.nonce != self._named["nonce"] or number not in (attempt.asks or {}):
             return None
         return msgspec.structs.replace((attempt.asks or {})[number])
+
+
+def otherwise(ask: Ask, confined: bool) -> Do:
+    """What holds where no rule says anything: the sandbox bounds what acts on this machine alone; else there is a person."""
+    return "always" if confined and ask.tool in LOCAL and not any(ask.arguments.get(name) for name in ADDRESSES) else "ask"
 
 
 def _written(arguments: dict[str, Any]) -> str:

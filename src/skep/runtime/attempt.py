@@ -31,7 +31,7 @@ from skep.core.placement import kind_of
 from skep.core.terms import Command
 from skep.errors import Invalid, SkepError, Unavailable
 from skep.runtime import briefing, environment
-from skep.runtime.asking import Leave
+from skep.runtime.asking import Leave, otherwise
 from skep.runtime.bounds import bounds
 from skep.runtime.checks import check, excused, setups
 from skep.runtime.confined import Wards
@@ -167,9 +167,9 @@ class Work:
             self._record(inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=self.node.prices(report), model=report.model))
 
     async def ask(self, ask: Ask) -> Verdict:
-        """Host: what no rule speaks of is asked about, as nothing confines the attempt."""
+        """Host: what no rule speaks of is asked about, unless the sandbox bounds it."""
         runtime = self.node.runtimes[self.spec.runtime]
-        verdict = await self.leave.ask(ask, self.cwd, "ask", "asks" in runtime.can)
+        verdict = await self.leave.ask(ask, self.cwd, otherwise(ask, self.said.mode != "off"), "asks" in runtime.can)
         if not verdict.allowed:
             self.output(shown(Used(ask.id, ask.tool, verdict.why, ok=False)))
         return verdict

@@ -48,7 +48,7 @@ def settled(config: SandboxConfig, *said: Confinement | None) -> Confinement:
     for one in said:
         given = msgspec.to_builtins(one) if one is not None else {}
         for name, value in given.items():
-            merged = (*getattr(total, name), *value) if isinstance(value, list) else value
+            merged = (*getattr(total, name), *value) if isinstance(value, list | tuple) else value
             total = msgspec.structs.replace(total, **{name: merged})
     for known, names, what in ((PROPERTIES, total.require, "property"), (CREDENTIALS, total.credentials, "client")):
         if strange := [name for name in names if name not in known]:

@@ -99,6 +99,7 @@ def test_without_a_planner_it_says_what_to_configure(skep: Skep, monkeypatch: py
     assert "no planner is configured" in ran.err
     assert "[planner] runtime" in ran.err
     assert "skep init --list" in ran.err
+    assert "`skep init --template feature`, or bugfix, review, research, migration: they run with any runtime" in ran.err
 
 
 @pytest.mark.usefixtures("plan")

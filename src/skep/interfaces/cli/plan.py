@@ -139,7 +139,8 @@ def planning(objective: str, folder: Path, planner: str) -> Plan:
     raise Unavailable(
         f"there is no file '{one_line(objective, 60)}', and no planner is configured that could make tasks of an objective",
         f'`skep run --planner {first} "..."`, or in skep.toml: [planner] runtime = "{first}" ({found}). '
-        "Without a model: `skep init --list`.",
+        "Without a model: `skep init --template feature`, or bugfix, review, research, migration: they run with any runtime, the "
+        "shell too; `skep init --list` shows all.",
     )
 
 

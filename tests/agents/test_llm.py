@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,57 +239,6 @@ async def test_without_the_extra_it_says_what_to_install(
     ending = await llm.run(asked(workshop, server, "SAY: no"), Record())
     assert_refused(ending)
     assert INSTALL in ending.detail
-
-
-MCP_SERVER = """
-from mcp.server.mcpserver import MCPServer
-server = MCPServer("measures")
-@server.tool()
-def double(number: int) -> int:
-    'Twice the number.'
-    return 2 * number
-@server.tool()
-def fail() -> str:
-    'Fails.'
-    raise ValueError("the scales are broken")
-server.run("stdio")
-"""
-
-
-def declare(folder: Path, **servers: Any) -> None:
-    """Writes `.mcp.json`, and the program of a server."""
-    (folder / "measures.py").write_text(MCP_SERVER)
-    (folder / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
-
-
-MEASURES = {"type": "stdio", "command": "${PYTHON:-" + sys.executable + "}", "args": ["measures.py"]}
-
-
-async def test_it_uses_the_tools_of_declared_servers(llm: Llm, workshop: Workshop, server: ModelServer) -> None:
-    declare(workshop.folder, measures=MEASURES, broken={"command": "no-such-program"})
-    host = Record()
-    prompt = 'CALL: measures_double {"number": 21}\nCALL: measures_fail {}\nSAY: Measured.'
-    job = asked(workshop, server, prompt)
-    ending = await llm.run(job, host)
-    assert (ending.ok, ending.result) == (True, "Measured."), ending
-    assert "42" in str(server.requests[1].body)
-    assert "Error executing tool fail" in str(server.requests[2].body)
-    used = [(one.tool, one.ok) for one in host.reports if isinstance(one, Used)]
-    assert used == [("measures_double", None), ("measures_double", True), ("measures_fail", None), ("measures_fail", False)]
-    assert any(isinstance(one, Said) and "broken cannot be used" in one.text for one in host.reports)
-    assert len(host.pids) == 1
-    assert carrying(f"SKEP_NONCE={job.nonce}") == []
-
-
-async def test_tools_of_servers_are_asked_for_and_servers_can_be_left_out(
-    llm: Llm, workshop: Workshop, server: ModelServer
-) -> None:
-    declare(workshop.folder, measures=MEASURES)
-    prompt, host = 'CALL: measures_double {"number": 21}', Record()
-    assert (await llm.run(asked(workshop, server, prompt, permissions="edits"), host)).ok
-    assert [(ask.tool, ask.arguments) for ask in host.asked] == [("measures_double", {"number": 21})]
-    ending = await llm.run(asked(workshop, server, prompt, mcp=[]), Record())
-    assert "No tool for" in str(ending.result)
 
 
 async def test_it_talks_without_a_server_in_between_and_needs_no_leave(llm: Llm, workshop: Workshop, server: ModelServer) -> None:

@@ -106,14 +106,7 @@ class Carried:
         thread = Thread(Path(self.start.thread))
         history = thread.load()
         self.report(Talks(Path(self.start.thread).stem))
-        tools: list[Tool[Attempt]] = []
-        for name, server in self.start.servers.items():
-            from skep.agents.loop.servers import Unusable, connect  # costs as much to import as all the rest
-
-            try:
-                tools += await connect(name, server, self.pipes.get(name), self.request, stack)
-            except Unusable as error:
-                self.report(Said(f"(the MCP server {name} cannot be used: {error})"))
+        tools = await self._servers(stack)
         await stack.enter_async_context(model)
         agent = _agent(self.options.tools, self.start.talks)
         settings = {"timeout": self.options.timeout, "max_retries": 0, **self.options.settings}
@@ -138,6 +131,24 @@ class Carried:
         if self.denied:
             return denied(self.denied)
         return Ending(ok=True, result=running.result.output if running.result else "")
+
+    async def _servers(self, stack: AsyncExitStack) -> list[Tool[Attempt]]:
+        """The tools of the declared servers; what cannot be used of them is said and left out."""
+        tools: dict[str, Tool[Attempt]] = {}
+        for name, server in self.start.servers.items():
+            from skep.agents.loop.servers import Unusable, connect  # costs as much to import as all the rest
+
+            try:
+                found = await connect(name, server, self.pipes.get(name), self.request, stack)
+            except Unusable as error:
+                self.report(Said(f"(the MCP server {name} cannot be used: {error})"))
+                continue
+            for tool in found:
+                if tool.name in tools or tool.name in self.options.tools:
+                    self.report(Said(f"(a tool {tool.name} of the MCP server {name} is left out: another has that name)"))
+                else:
+                    tools[tool.name] = tool
+        return list(tools.values())
 
     def _answered(self, response: ModelResponse) -> None:
         """Tells what the model said, and what that cost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -26,6 +27,8 @@ from skep.agents.loop.tools import Attempt, used
 BEGIN, CALL = 60.0, 600.0
 #: Tools that one attempt takes from one server, and pages of tools that one server may tell.
 MAX_TOOLS, MAX_PAGES = 100, 20
+#: Characters of a tool's name; providers take no more.
+MAX_NAME = 64
 
 
 class Unusable(Exception):
@@ -61,7 +64,7 @@ async def opened(pipe: Pipe) -> AsyncIterator[tuple[Any, Any]]:
 async def connect(
     name: str, server: Server, pipe: Pipe | None, ask: Callable[[Request], Awaitable[Any]], stack: AsyncExitStack
 ) -> list[Tool[Attempt]]:
-    """Begins with a server, and gives its tools, named `SERVER_TOOL`.
+    """Begins with a server, and gives its tools, named `SERVER_TOOL` as far as providers take such a name.
 
     Args:
         pipe: to its program; None: it has an address.
@@ -102,7 +105,7 @@ async def _listed(client: Client) -> list[Any]:
 
 
 def _tool(server: str, client: Client, kind: Any) -> Tool[Attempt]:
-    name = f"{server}_{kind.name}"
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", f"{server}_{kind.name}")[:MAX_NAME]
 
     async def call(context: RunContext[Attempt], **given: Any) -> str:
         async def do() -> str:

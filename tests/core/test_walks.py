@@ -156,7 +156,8 @@ class Walk:
 
     def _interrupt(self, a: int, b: int, c: int) -> None:
         until = self.desk.at + 3_000 if b % 2 else 0
-        self.report(inp.Ended, a, outcome="interrupted", cause="infrastructure" if c % 2 else "", until=until)
+        cause = ("infrastructure", "", "limit")[c % 3]
+        self.report(inp.Ended, a, outcome="interrupted", cause=cause, until=until)
 
     def _spawn(self, a: int, b: int, c: int) -> None:
         self.report(inp.Spawned, a, pid=b + 1, born=c)

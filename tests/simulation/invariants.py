@@ -137,7 +137,7 @@ def _queue(state: State) -> list[str]:
     idle = []
     for entry in state.entries.values():
         if entry.state == "ready" and entry.attempt is None and _free(state, entry):
-            need = placement.requirement(entry.task)
+            need = placement.need_of(state, entry)
             for agent in state.agents.values():
                 spec = state.specs.get(agent.spec)
                 if spec is None or agent.load >= agent.max_load or not placement.may_do(spec, need):

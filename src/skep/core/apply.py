@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from skep.core import asking, delivery, landing, opening, polls, resources
 from skep.core import events as ev
 from skep.core.due import attempt_key
-from skep.core.model import Agent, Attempt, Cost, Node, TaskState
+from skep.core.model import Agent, Attempt, Cost, Entry, Node, TaskState
 from skep.core.queue import Queue
 from skep.core.retry import retries_of
 from skep.core.state import State, made_of_others, needs_judgement
@@ -157,6 +157,7 @@ def _expanded(s: State, e: ev.TaskExpanded) -> None:
 def _ready(s: State, e: ev.TaskReady) -> None:
     entry = s.entries[e.task]
     entry.until = 0
+    _avoid(entry, {}, e.at)
     s.move(entry, "ready", e.at)
 
 
@@ -254,7 +255,9 @@ def _ended(s: State, e: ev.AttemptEnded) -> None:
         if e.counted:
             entry.failures += e.outcome == "failed"
             entry.interruptions += e.outcome == "interrupted"
-    entry.until, entry.question = e.until, e.question
+    entry.until, entry.question = e.until if e.then == "parked" else 0, e.question
+    refused = e.outcome == "interrupted" and e.cause == "limit" and e.until
+    _avoid(entry, {s.agents[attempt.agent].spec: e.until} if refused else {}, e.at)
     entry.spent += max(0, e.at - attempt.started)
     _record(s, s.agents[attempt.agent], entry.task.type, e.outcome)
     if e.gone:
@@ -266,6 +269,12 @@ def _ended(s: State, e: ev.AttemptEnded) -> None:
     s.move(entry, e.then, e.at)
     if e.then == "merging":
         s.merge_queue.append(e.task)
+
+
+def _avoid(entry: Entry, more: dict[str, int], at: int) -> None:
+    """Adds kinds of agents whose provider refuses the task until a time, and forgets those whose time has come."""
+    found = {name: until for name, until in {**(entry.avoids or {}), **more}.items() if until > at}
+    entry.avoids = found or None
 
 
 def _record(s: State, agent: Agent, kind: str, outcome: str) -> None:

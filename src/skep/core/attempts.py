@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.core import budgets, proposals
+from skep.core import budgets, placement, proposals
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import MAX_DETAIL, after_success, close
@@ -180,12 +180,16 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
         detail = "its owner or node died" if attempt.ending == "lost" else attempt.ending or "its process vanished"
     begun = attempt.pid != 0 or task.call is not None
     if waits:
-        until = report.until
+        until = min([report.until, *(until for until in (entry.avoids or {}).values() if until > turn.at)])
     elif cause == "infrastructure":
         until = turn.at + INFRASTRUCTURE_WAIT * 2**entry.interruptions
     else:
         until = 0
-    then, until = again(entry, until)
+    spec = turn.state.agents[attempt.agent].spec
+    elsewhere = waits and cause == "limit" and placement.elsewhere(turn.state, entry, spec)
+    then, until = again(entry, 0 if elsewhere else until)
+    if elsewhere and then == "ready":
+        until = report.until  # for its agent
     question = ""
     if counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
         then, until = "gave-up", 0

@@ -237,7 +237,7 @@ class AttemptWorked(Struct, frozen=True, array_like=True, gc=False, tag="attempt
 
 
 class AttemptEnded(Struct, frozen=True, array_like=True, gc=False, tag="attempt.ended"):
-    """How an attempt ended and what follows for its task (`then`). `gone` = no process of it is left."""
+    """How it ended, and its task's `then`. `gone` = no process of it is left. `until`: it is parked, or kept from that agent."""
 
     at: int
     task: str

@@ -260,6 +260,7 @@ class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):
     `refused` those that were chosen and did not do (with the reason), `poll` the last ballot, `polls` how many there were.
     `outdated`: something that it needs went round again since its last attempt began. `asked`: questions of its attempts.
     `proposal` is what it proposes and nobody has decided yet.
+    `avoids`: kinds of agents whose provider refuses it for now, and until when.
     """
 
     task: Task
@@ -306,6 +307,7 @@ class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):
     asked: int = 0
     confinement: str = ""
     proposal: Proposal | None = None
+    avoids: dict[str, int] | None = None
 
 
 class Agent(Struct, kw_only=True, omit_defaults=True):

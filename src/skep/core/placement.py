@@ -42,6 +42,7 @@ class Requirement(NamedTuple):
     resources: Resources | None
     constraints: tuple[tuple[str, str], ...]
     seat: int = 0
+    avoids: tuple[str, ...] = ()
 
 
 class Alternative(Struct, frozen=True):
@@ -79,8 +80,34 @@ def requirement(task: Task) -> Requirement:
     return Requirement(kind_of(task), task.agent, task.type, hard, wished, task.resources, constraints, task.seat)
 
 
+def need_of(state: State, entry: Entry) -> Requirement:
+    """The class of a task as it stands: away from agents whose provider refuses it, as long as there are others."""
+    need = requirement(entry.task)
+    if not entry.avoids:
+        return need
+    away = need._replace(avoids=tuple(sorted(entry.avoids)))
+    return away if any(may_do(spec, away) for spec in state.specs.values()) else need
+
+
+def elsewhere(state: State, entry: Entry, spec: str) -> bool:
+    """Whether agents of another kind than this, and than those that it avoids, may take the task, on a node that there is."""
+    need = requirement(entry.task)._replace(avoids=(spec, *(entry.avoids or {})))
+    for agent in state.agents.values():
+        other = state.specs.get(agent.spec)
+        if (
+            other is not None
+            and may_do(other, need)
+            and on_node(state.nodes[agent.node], need)
+            and need.seat in (0, agent.number)
+        ):
+            return True
+    return False
+
+
 def may_do(spec: AgentSpec, need: Requirement) -> bool:
     """Whether agents of this kind can ever take tasks of this class."""
+    if spec.name in need.avoids:
+        return False
     if need.agent:
         if spec.name != need.agent or spec.runtime == HAND:
             return False
@@ -183,9 +210,9 @@ def explain(state: State, task: Task) -> Explanation | None:
 
     Returns the winner with each factor, the reasons in words, and up to three alternatives.
     """
-    need, weights = requirement(task), weights_of(state.plan)
-    bonus = weights.get("affinity", 0.0)
     entry = state.entries.get(task.id) or Entry(task=task, seq=state.counter + 1, submitted=state.at)
+    need, weights = need_of(state, entry), weights_of(state.plan)
+    bonus = weights.get("affinity", 0.0)
     shares = affinity(state, entry)
     ranked: list[tuple[float, int, str]] = []
     for agent, spec, node in _free(state, need):
@@ -223,7 +250,7 @@ def _free(state: State, need: Requirement) -> Iterator[tuple[Agent, AgentSpec, N
 def lacks(state: State, entry: Entry) -> str:
     """Why a ready task that no agent can have now must wait, in words."""
     words = "all agents that could take it are at work"
-    for _, spec, node in _free(state, requirement(entry.task)):
+    for _, spec, node in _free(state, need_of(state, entry)):
         asked = resources.reservation(entry.task.resources, spec, node)
         if resources.fits(node, asked):
             kept = state.queue.kept_for(entry, node, asked)

@@ -137,7 +137,7 @@ class Queue:
 
     def push(self, entry: Entry) -> None:
         """A task became ready."""
-        need = placement.requirement(entry.task)
+        need = placement.need_of(self.state, entry)
         bucket = self.buckets.get(need) or self._bucket(need)
         rank, name = -PRIORITY_RANK[entry.task.priority], entry.task.id
         locks = resources.locks_of(self.state, entry)

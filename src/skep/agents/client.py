@@ -6,13 +6,15 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from skep.agents import Job, Spent
+from skep.agents.servers import Server
 from skep.errors import Invalid
 
 #: Arguments of tools that say in one line what is done.
@@ -32,6 +34,7 @@ class Client(Struct, frozen=True, kw_only=True):
         hosts: where its model is, if nobody says otherwise.
         addresses: variables of the owner that name another address of its model.
         threads: where below its HOME it keeps the thread `{id}` of the folder `{cwd}`, as a pattern of files.
+        merged: a file of these settings, as JSON -> what is put beside the user's own there for a job with MCP servers.
         holds: whether such a file has that thread, where one file has all of them.
         quiet: variables that keep an unattended client from doing what nobody asked for.
     """
@@ -45,6 +48,7 @@ class Client(Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     threads: str = ""
     holds: Callable[[Path, str], bool] = lambda file, thread: True
+    merged: dict[str, Callable[[Mapping[str, Server]], dict[str, Any]]] = {}
     quiet: dict[str, str] = {}
 
     def lack(self, program: str = "") -> str:
@@ -72,7 +76,11 @@ class Client(Struct, frozen=True, kw_only=True):
         """The environment to start it in: a HOME of the task's own, with the user's login in it as long as this is entered."""
         home, users = Path(job.home), Path(job.env.get("HOME") or os.path.expanduser("~"))
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shared = [(home / name, users / name) for name in (*self.logins, *self.settings) if (users / name).is_file()]
+        written = [name for name in self.merged if job.servers]
+        names = [name for name in (*self.logins, *self.settings) if name not in written]
+        shared = [(home / name, users / name) for name in names if (users / name).is_file()]
+        for name in written:
+            _merge(home / name, users / name, self.merged[name](job.servers))
         for mine, login in shared:
             mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not mine.is_symlink():
@@ -83,6 +91,22 @@ class Client(Struct, frozen=True, kw_only=True):
         finally:
             for mine, login in shared:
                 _give_back(mine, login)
+            for name in written:
+                (home / name).unlink(missing_ok=True)
+
+
+def _merge(mine: Path, users: Path, told: Mapping[str, Any]) -> None:
+    """Writes the user's settings with some of ours beside them, one level deep. Raises Invalid if they are no JSON."""
+    try:
+        found = msgspec.json.decode(users.read_bytes(), type=dict[str, Any]) if users.is_file() else {}
+    except msgspec.MsgspecError as error:
+        fix = "Mend the file; it must be plain JSON for agents that talk with each other."
+        raise Invalid(f"{users} cannot be read as JSON: {error}.", fix) from None
+    for name, value in told.items():
+        found[name] = {**value, **found[name]} if isinstance(found.get(name), dict) else value
+    mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mine.unlink(missing_ok=True)
+    mine.write_bytes(msgspec.json.encode(found))
 
 
 def _give_back(mine: Path, login: Path) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import msgspec
-
 from skep.agents import Ending, Host, Job, Said, Talks, Used
 from skep.agents.client import Client, about, inner, spent
 from skep.agents.endings import denied
@@ -22,6 +18,7 @@ CLIENT = Client(
     wants=("GEMINI_*", "GOOGLE_*"),
     logins=(".gemini/oauth_creds.json", ".gemini/google_accounts.json"),
     settings=(".gemini/settings.json",),
+    merged={".gemini/settings.json": for_gemini},
     # Each by its name: at others of googleapis.com anybody's files can be stored.
     hosts=("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
     addresses=("GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"),
@@ -38,17 +35,7 @@ _BOUNDS = ("FatalTurnLimitedError",)
 
 def runtime(terminals: Terminals) -> OneWay:
     """The runtime."""
-    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends"}), told)
-
-
-def told(job: Job) -> dict[str, str]:
-    """Its settings of least weight, in a file of the task's home: those of the user and of the project come before them."""
-    if not job.servers:
-        return {}
-    path = Path(job.home) / ".gemini" / "handed-over.json"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.encode(for_gemini(job.servers)))
-    return {"GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(path)}
+    return OneWay(terminals, CLIENT, arguments, Reader, frozenset({"resumes", "spends"}))
 
 
 def arguments(job: Job, thread: str) -> tuple[str, ...]:

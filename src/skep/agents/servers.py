@@ -37,8 +37,6 @@ def for_claude(servers: Mapping[str, Server]) -> tuple[str, ...]:
     if not servers:
         return ()
     told = {name: _program(one) if one.command else _address(one) for name, one in servers.items()}
-    if OWN in told:
-        told[OWN]["alwaysLoad"] = True  # otherwise it is hidden behind a search, as servers with hundreds of tools are
     return ("--mcp-config", json.dumps({"mcpServers": told}))
 
 

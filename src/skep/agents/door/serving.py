@@ -102,7 +102,8 @@ class Server:
         if method == "tools/list":
             about = {"destructiveHint": False, "openWorldHint": False}
             tools = [{"name": name, "description": described(name), "inputSchema": schema(name)} for name in TOOLS]
-            return {"tools": [{**tool, "annotations": about} for tool in tools]}
+            # Claude Code hides the tools of servers behind a search otherwise.
+            return {"tools": [{**tool, "annotations": about, "_meta": {"anthropic/alwaysLoad": True}} for tool in tools]}
         if method == "tools/call":
             return self._call(params)
         raise Refused(NO_METHOD, f"there is no method {method!r}")

@@ -10,7 +10,7 @@ from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.model import AgentSpec, Limits, Plan, Task
 from skep.core.rules import Action, ToolRule
-from skep.errors import Conflict, NotFound
+from skep.errors import Conflict, Invalid, NotFound
 from tests.core.desk import PYTHON, ROOM, SHELL, Desk
 
 CODER = AgentSpec(name="coder", runtime="claude", count=0)
@@ -187,3 +187,14 @@ def test_what_nobody_asks_cannot_be_answered(name: str) -> None:
     at = desk()
     ask(at)
     assert isinstance(at.refused(inp.Permit(at=0, ask=name, allowed=True)), NotFound)
+
+
+def test_a_question_is_answered_in_words_by_a_person_and_by_no_rule() -> None:
+    at = desk(ToolRule(do="always"))
+    assert ask(at, action=Action(tool="question")).said == "", "that everything may be done is no answer"
+    for wrong in ({}, {"comment": "  "}, {"comment": "blue", "always": True}):
+        assert isinstance(at.refused(inp.Permit(at=0, ask="a/1", allowed=True, by="ann", **wrong)), Invalid)
+    say(at, comment="blue")
+    assert (at.attempt("a").asks or {})[1].comment == "blue"
+    strict = desk(ToolRule(do="never", tool="question"))
+    assert ask(strict, action=Action(tool="question")).said == "no"

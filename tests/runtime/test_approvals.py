@@ -13,6 +13,7 @@ import pytest
 import skep
 from skep.core import events as ev
 from skep.core.rules import ToolRule
+from tests.runtime.actors import actor
 from tests.workspace.repository import Repository
 
 CLIENT = Path(__file__).parent / "drivers" / "claude_like.py"
@@ -123,6 +124,36 @@ async def test_an_answer_is_void_with_its_attempt_and_asked_again_by_the_next(hi
     assert (await session.results(["api"]))[0].ok
     with pytest.raises(skep.NotFound):
         await session.allow("api/2")
+
+
+async def test_an_answer_that_was_not_used_when_skep_was_killed_counts_for_nobody_else(repo: Repository, program: str) -> None:
+    code = f"""
+        from skep.runtime.asking import Leave
+        async def never(*_):
+            say("answered", True)
+            await asyncio.Event().wait()
+        Leave._use = never
+        task = skep.Task(id="api", prompt="$ touch made", agent="coder")
+        spec = skep.AgentSpec(name="coder", runtime="claude", options={{"program": {program!r}}})
+        session = await hive.start(skep.Plan(name="p", agents=(spec,), tasks=(task,)))
+        async for _, event in session.follow():
+            if type(event).__name__ == "ApprovalAsked":
+                await session.allow("api/1")
+    """
+    async with actor(repo.top, code) as owner:
+        assert await owner.said("answered") is True
+        await owner.kill()
+    async with skep.open(repo.top) as hive:
+        session = await hive.find("p-1")
+        await session.resume()
+        await asked(session, 2)
+        assert not list(Path(await session.open("api")).glob("made"))
+        with pytest.raises(skep.NotFound):
+            await session.allow("api/1")
+        await session.allow("api/2")
+        assert (await session.results(["api"]))[0].ok
+        told = [f"{type(event).__name__} {event.number}" async for event in _story(session)]
+    assert told == ["ApprovalAsked 1", "ApprovalAnswered 1", "ApprovalAsked 2", "ApprovalAnswered 2", "ApprovalUsed 2"]
 
 
 async def test_what_is_asked_shows_every_character_that_would_be_run(hive: skep.Skep, program: str) -> None:

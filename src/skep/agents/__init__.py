@@ -132,7 +132,8 @@ Report = Said | Used | Spent | Talks | Waits | Remembers
 
 
 class Ask(Struct, frozen=True, gc=False):
-    """An action for which the client asks leave: the tool, all its arguments, and one line about it for people."""
+    """An action for which the client asks leave: the tool, all its arguments, and one line about it for people. Where the tool is
+    `question` it is something that only a person can say, and the one argument is that."""
 
     id: str
     tool: str
@@ -141,7 +142,7 @@ class Ask(Struct, frozen=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """Whether an action may be done; if not, why, for the agent to read."""
+    """Whether an action may be done; if not, why, for the agent to read. Of a question the answer is `why`."""
 
     allowed: bool
     why: str = ""

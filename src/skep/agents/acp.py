@@ -204,9 +204,11 @@ class Session:
         allowed = self.options.permissions == "all"
         if not allowed:
             ask = Ask(str(inner(call, "toolCallId")), str(inner(call, "kind") or "tool"), given, about(given) or title)
-            allowed = (await self.host.ask(ask)).allowed
-        if not allowed:
-            self.refused.append(title)
+            verdict = await self.host.ask(ask)
+            allowed = verdict.allowed
+            # The protocol has no words for a reason: the next attempt reads it.
+            if not allowed:
+                self.refused.append(f"{title} ({verdict.why})" if verdict.why else title)
         kinds = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
         options: dict[str, Any] = {}
         for one in offered if isinstance(offered, list) else []:

@@ -47,6 +47,8 @@ _MODES = {"ask": (), "edits": ("--permission-mode", "acceptEdits"), "all": ("--d
 #: Answers that refuse its login, one after the other, after which it is not heard any further: by itself it tries for minutes,
 #: and the first may only mean that its token is to be refreshed.
 REFUSED = 3
+#: Its tool that asks a person something.
+QUESTIONS = "AskUserQuestion"
 #: Seconds in which it may bring a turn that is interrupted to its end, so that its thread can be gone on with.
 GRACE = 3.0
 
@@ -166,8 +168,12 @@ class Talk:
         else:
             tool, given = str(inner(message, "request", "tool_name")), inner(message, "request", "input")
             given = given if isinstance(given, dict) else {}
-            verdict = await self.host.ask(Ask(str(number), tool, given, about(given)))
-            said = {"subtype": "success", "request_id": number, "response": _decision(verdict, given)}
+            if tool == QUESTIONS:
+                words = _question(given)
+                decision = _answered(await self.host.ask(Ask(str(number), "question", {"question": words}, words)), given)
+            else:
+                decision = _decision(await self.host.ask(Ask(str(number), tool, given, about(given))), given)
+            said = {"subtype": "success", "request_id": number, "response": decision}
         self.client.say({"type": "control_response", "response": said})
 
     def pass_on(self, kind: object, message: Message) -> None:
@@ -238,9 +244,35 @@ class Talk:
             if result.get("terminal_reason") == "api_error" or result.get("api_error_status") or self.until:
                 return judged(said, whole(result.get("api_error_status")), self.until)
             return Ending(ok=False, cause="error", detail=last_line(said))
-        if isinstance(denials, list) and denials:
-            return denied(str(inner(one, "tool_name")) for one in denials)
+        tools = [str(inner(one, "tool_name")) for one in denials] if isinstance(denials, list) else []
+        if set(tools) - {QUESTIONS}:  # a question that nobody answered is nothing that it was not allowed to do
+            return denied(tool for tool in tools if tool != QUESTIONS)
         return Ending(ok=True, result=text, exit_code=0)
+
+
+def _asked(given: Message) -> list[object]:
+    found = given.get("questions")
+    return found if isinstance(found, list) else []
+
+
+def _question(given: Message) -> str:
+    """What it asks a person, in words: each question with the answers that it offers."""
+    lines = []
+    for one in _asked(given):
+        options = inner(one, "options")
+        offered = [str(inner(option, "label")) for option in options] if isinstance(options, list) else []
+        lines.append(str(inner(one, "question") or "") + (f" ({' | '.join(offered)})" if offered else ""))
+    return "\n".join(lines) or about(given)
+
+
+def _answered(verdict: Verdict, given: Message) -> Message:
+    """What it gets to hear: the answer, a line for each question if there are several; or that it gets none, and why."""
+    if not verdict.allowed:
+        return {"behavior": "deny", "message": f"No answer. {verdict.why or 'Not available.'} Go on as well as you can."}
+    asked = [str(inner(one, "question")) for one in _asked(given)]
+    lines = verdict.why.splitlines() if len(asked) > 1 else [verdict.why]
+    answers = {question: lines[min(number, len(lines) - 1)] for number, question in enumerate(asked)}
+    return {"behavior": "allow", "updatedInput": {**given, "answers": answers}}
 
 
 def _tokens(used: object, *names: str) -> int:

@@ -24,6 +24,8 @@ ANSWER_WITHIN = 600.0
 MAX_OPEN, MAX_ASKS = 32, 1_000
 #: Characters of the line about an action, of its arguments in the log, and of a comment.
 MAX_ABOUT, MAX_ARGUMENTS, MAX_COMMENT = 2_000, 16_000, 2_000
+#: The tool of what is a question and no action: its yes is the answer, in words.
+QUESTION = "question"
 #: Things allowed for the rest of a session.
 MAX_STANDING = 1_000
 
@@ -56,6 +58,8 @@ def ask(turn: Turn, given: inp.Ask) -> Answered:
     why = f"the rule `{rule.words()}`" if rule is not None else "no rule"
     if do == "ask" and given.shape in state.standing:
         do, why = "always", f"a person allowed {state.standing[given.shape]} for this session"
+    if do == "always" and given.action.tool == QUESTION:
+        do, why = "ask", "a question, which no rule can answer"
     if do == "ask" and not given.can_ask:
         do, why = "never", f"{why}: its runtime cannot wait for an answer, so what asks is refused"
     verdict: Literal["", "yes", "no"] = "yes" if do == "always" else "no" if do == "never" else ""
@@ -91,7 +95,7 @@ def permit(turn: Turn, given: inp.Permit) -> None:
     Raises:
         NotFound: no such question, or its attempt is over.
         Conflict: it was answered, or nobody answered in time.
-        Invalid: a comment that is too long.
+        Invalid: a comment that is too long, or none where it is the answer to a question.
         Exhausted: too much is allowed for the session already.
     """
     task, _, number = given.ask.rpartition("/")
@@ -111,6 +115,8 @@ def permit(turn: Turn, given: inp.Permit) -> None:
         )
     if len(given.comment) > MAX_COMMENT:
         raise Invalid(f"a comment of {len(given.comment)} characters, more than {MAX_COMMENT}", "Say it shorter.")
+    if asking.tool == QUESTION and given.allowed and (given.always or not given.comment.strip()):
+        raise Invalid(f"'{given.ask}' asks for words, each time", f'Answer it with `skep approve {given.ask} -m "..."`.')
     told = [(task, attempt.n, asking)]
     if given.allowed and given.always:
         if len(turn.state.standing) >= MAX_STANDING:

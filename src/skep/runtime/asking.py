@@ -14,7 +14,7 @@ import msgspec
 
 from skep.agents import Ask, Verdict
 from skep.core import inputs as inp
-from skep.core.approvals import MAX_ABOUT, MAX_ARGUMENTS
+from skep.core.approvals import MAX_ABOUT, MAX_ARGUMENTS, QUESTION
 from skep.core.rules import MAX_COMMAND, Action, Asking, Do
 from skep.core.state import State
 from skep.errors import Conflict, Invalid, SkepError, Unavailable
@@ -23,6 +23,7 @@ from skep.runtime.loop import Loop
 #: Names of arguments -> what they hold. Others are not understood, except those that only say what is written or why.
 COMMANDS, PATHS = ("command", "cmd"), ("file_path", "path", "notebook_path", "filePath", "absolute_path")
 ADDRESSES = ("url", "uri")
+QUESTIONS = (QUESTION,)
 CONTENTS = ("content", "old_string", "new_string", "new_source", "edits", "replace_all")
 WORDS = ("description", "timeout")
 #: Tools that act on this machine alone: those of Claude Code, kinds of the Agent Client Protocol, Skep's own.
@@ -69,7 +70,7 @@ class Leave:
                 arguments=arguments if len(arguments) <= MAX_ARGUMENTS else f"{arguments[: MAX_ARGUMENTS - 20]} ... (cut)",
                 digest=digest(ask.tool, arguments),
                 shape=shape(ask),
-                otherwise=otherwise,
+                otherwise="ask" if ask.tool == QUESTION else otherwise,
                 can_ask=can_ask,
                 **self._named,
             )
@@ -80,7 +81,7 @@ class Leave:
             if said.said != "yes":
                 return Verdict(False, f"Not allowed{': ' + said.comment if said.comment else ' by a person'}.")
             await self._use(found.number, given.digest)
-            return Verdict(True)
+            return Verdict(True, said.comment)
         except SkepError as error:
             return Verdict(False, f"Not allowed: {error.message}.")
 
@@ -165,7 +166,7 @@ def about(ask: Ask) -> str:
     silent = (*WORDS, *CONTENTS)
     telling = {name: value for name, value in ask.arguments.items() if name not in silent} or ask.arguments
     name, value = next(iter(telling.items()), ("", ""))
-    alone = len(telling) == 1 and name in (*COMMANDS, *PATHS, *ADDRESSES) and isinstance(value, str)
+    alone = len(telling) == 1 and name in (*COMMANDS, *PATHS, *ADDRESSES, *QUESTIONS) and isinstance(value, str)
     text = value if alone else _written(telling)
     text = "".join(c if c.isprintable() else {"\n": "\\n", "\t": "\\t"}.get(c, ascii(c)[1:-1]) for c in text)
     return text if len(text) <= MAX_ABOUT else f"{text[: MAX_ABOUT - 60]} ... ({len(text) - MAX_ABOUT + 60} characters more)"

@@ -82,6 +82,13 @@ def test_the_screen_rings_and_takes_a_key_for_the_answer(user: User, window: Win
     assert '"id": "api/1"' in (user.folder / "told").read_text() or '"id":"api/1"' in (user.folder / "told").read_text()
 
 
+def test_the_other_key_says_no(user: User, window: Window) -> None:
+    window.until("NEEDS YOU 1.")
+    window.type(b"d")
+    assert window.end() == 1
+    assert "made" not in user.repo.files("refs/skep/asks-1/main")
+
+
 def test_a_pipeline_asks_nobody_and_says_how_to_go_on(user: User, workflow: str, skep: Skep) -> None:
     ran = user.run("run", workflow, "--ci")
     assert ran.code == 4

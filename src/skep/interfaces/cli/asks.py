@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
+from skep.core.approvals import QUESTION
 from skep.interfaces.cli.words import one_line
 
 #: Question of the core -> its words, and the commands that answer it (`{}` is the task).
@@ -37,9 +38,10 @@ def question(agent: str, ident: str) -> str:
     return one_line(f"skep tell {quote(agent)} 'TEXT' --answers {quote(ident)}")
 
 
-def leave(ask: str) -> tuple[str, ...]:
+def leave(ask: str, tool: str) -> tuple[str, ...]:
     """The command lines that answer what an attempt asks, by its id."""
-    return tuple(f"skep {word} {one_line(quote(ask))}" for word in ("approve", "deny"))
+    words = ' -m "..."' if tool == QUESTION else ""
+    return f"skep approve {one_line(quote(ask))}{words}", f"skep deny {one_line(quote(ask))}"
 
 
 def answers(question: str, task: str) -> tuple[str, ...]:

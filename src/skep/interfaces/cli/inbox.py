@@ -61,5 +61,5 @@ def _answers(need: Need) -> list[str]:
     """The command lines that answer it."""
     if need.question == "escalation":
         return [f"{asks.question(need.agent, need.id)} -s {quote(need.name)}"]
-    lines = asks.leave(need.id) if need.tool else asks.answers(need.question, need.id)
+    lines = asks.leave(need.id, need.tool) if need.tool else asks.answers(need.question, need.id)
     return [f"{line} -s {quote(need.name)}" if "resume" not in line else f"{line} {quote(need.name)}" for line in lines]

@@ -104,7 +104,7 @@ class Teller:
         what = one_line(f"{e.tool}: {e.about}", 300)
         if e.verdict:
             return ("", e.task, f"refused {what} ({e.rule})") if e.verdict == "no" else None
-        return "needs-you", e.task, f"NEEDS YOU: {what}  ({' | '.join(asks.leave(f'{e.task}/{e.number}'))})"
+        return "needs-you", e.task, f"NEEDS YOU: {what}  ({' | '.join(asks.leave(f'{e.task}/{e.number}', e.tool))})"
 
     def _escalated(self, e: ev.MessageSent) -> tuple[str, str, str] | None:
         one = e.message

@@ -172,7 +172,7 @@ def _together(tasks: Sequence[TaskView], state: str, mark: Callable[[str], str],
 def _leave(task: TaskView, now: int, keyed: str) -> str:
     """What an attempt asks, the oldest first."""
     ask, *more = task.asks
-    answers = "[a]llow [d]eny" if ask.id == keyed else "  |  ".join(asks.leave(ask.id))
+    answers = "[a]llow [d]eny" if ask.id == keyed else "  |  ".join(asks.leave(ask.id, ask.tool))
     what = one_line(f"{ask.tool}: {ask.about}", 400 if ask.id == keyed else 80)
     rest = f"  (and {len(more)} more)" if more else ""
     return f"NEEDS YOU {duration((now - ask.at) / 1000)}: {what}  {answers}{rest}"

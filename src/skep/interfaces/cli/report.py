@@ -90,7 +90,7 @@ def _next(view: SessionView) -> list[Line]:
     steps: list[tuple[str, str]] = []
     asking = [task for task in view.tasks if task.state == "needs-you"]
     for task in asking[:5]:
-        lines = asks.leave(task.asks[0].id) if task.asks else asks.answers(task.question, task.id)
+        lines = asks.leave(task.asks[0].id, task.asks[0].tool) if task.asks else asks.answers(task.question, task.id)
         steps += [(line, one_line(f"answer {task.id}", 60)) for line in lines]
     if asking or view.state in ("paused", "active"):
         steps.append((f"skep resume {name}", "go on"))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from skep.config import STATE, TRANSCRIPTS
 from skep.core import events as ev
+from skep.core.approvals import QUESTION
 from skep.errors import SkepError
 from skep.interfaces.cli import picture
 from skep.interfaces.cli.faces import now
@@ -91,8 +92,9 @@ class Screen:
             self._dirty.set()
 
     def _oldest(self, view: SessionView) -> str:
-        """The question that has waited longest; it gets the keys, which stay with it as long as it is there."""
-        ids = [ask.id for task in view.tasks for ask in sorted(task.asks, key=lambda ask: ask.at)[:1]]
+        """What has waited longest; it gets the keys, which stay with it as long as it is there. Words are no keys."""
+        first = [ask for task in view.tasks for ask in sorted(task.asks, key=lambda ask: ask.at)[:1]]
+        ids = [ask.id for ask in first if ask.tool != QUESTION]
         keyed = self._keyed if self._keyed in ids else next(iter(ids), "")
         if keyed != self._keyed:
             self._keyed, self._keyed_at = keyed, asyncio.get_running_loop().time()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import skep
 from skep.config import Config, EnvironmentConfig, SandboxConfig
+from skep.runtime.environment import empty
 from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
@@ -196,3 +199,19 @@ async def test_a_cancelled_task_is_cancelled_while_its_setup_runs(session: skep.
     assert (await handle.result()).state == "cancelled"
     view = await session.settled()
     assert view.counts == {"cancelled": 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who is kept out")
+def test_a_folder_that_its_attempt_shut_is_emptied_all_the_same() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        folder, nobody = f"{top}/f", 65534
+        os.makedirs(f"{folder}/inner")
+        for path in (top, folder, f"{folder}/inner"):
+            os.chown(path, nobody, nobody)
+        os.chmod(folder, 0)
+        os.seteuid(nobody)
+        try:
+            empty(folder)
+            assert os.listdir(folder) == []
+        finally:
+            os.seteuid(0)

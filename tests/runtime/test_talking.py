@@ -139,6 +139,21 @@ async def test_a_door_dies_with_its_attempt(repo: Repository, tmp_path: Path) ->
         assert os.listdir(said.strip()) == []
 
 
+async def test_a_confined_agent_gets_into_no_door_but_its_own(repo: Repository, confined: str) -> None:
+    if confined == "unconfined":
+        pytest.skip("what is not confined can write wherever its user can")
+    host = 'message send thief-1 "$SKEP_DOOR" > /dev/null; message read --wait 60 > "$SKEP_OUT/said"'
+    thief = """
+    path=$(message read --wait 60 | grep /attempts/); test -n "$path"; test "$path" != "$SKEP_DOOR"
+    if echo x > "$path/x" || echo x > "$path/knock" || ls "$path"; then said="got in"; else said="kept out"; fi 2> /dev/null
+    message send host-1 "$said" > "$SKEP_OUT/said"
+    """
+    async with skep.open(repo.top) as hive:
+        session = await hive.start(plan(host=host, thief=thief))
+        said, _ = await told(session, "host", "thief")
+        assert "kept out" in said
+
+
 async def test_an_owner_that_is_killed_between_sending_and_reading_loses_nothing_and_tells_nothing_twice(
     repo: Repository, tmp_path: Path, gate: Gate
 ) -> None:

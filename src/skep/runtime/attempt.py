@@ -452,5 +452,6 @@ class Work:
             with contextlib.suppress(SkepError):
                 await workspace.remove(self.cwd)
         for folder in (self.folder, self.home):
-            if os.path.isdir(folder) and os.listdir(folder):
-                await asyncio.to_thread(environment.empty, folder)
+            if os.path.isdir(folder):
+                with contextlib.suppress(SkepError):  # the next attempt in this place tries again, and says so if it cannot
+                    await asyncio.to_thread(environment.empty, folder)

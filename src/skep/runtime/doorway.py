@@ -79,7 +79,8 @@ class Doorway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         os.close(self._folder)
-        await asyncio.to_thread(empty, self.folder)
+        with contextlib.suppress(SkepError):  # the next attempt in this place tries again, and says so if it cannot
+            await asyncio.to_thread(empty, self.folder)
 
     def _knocked(self) -> None:
         """Somebody wrote into the pipe."""

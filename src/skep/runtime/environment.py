@@ -169,6 +169,8 @@ def empty(folder: str) -> None:
         erase(Path(folder))
     except FileNotFoundError:
         pass
+    except PermissionError:  # an attempt shut its own folder
+        erase(Path(folder))
     os.makedirs(folder, exist_ok=True)
 
 

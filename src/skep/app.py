@@ -45,7 +45,7 @@ from skep.runtime.reading import read_plan as read_plan
 from skep.runtime.ready import Readiness
 from skep.runtime.typed import path as path_of
 from skep.runtime.typed import typed, wrong
-from skep.runtime.views import Brief, ClaimView, CostView, Need, Result, SessionView, TaskView, session_view
+from skep.runtime.views import Brief, ClaimView, CostView, InquiryView, Need, Result, SessionView, TaskView, session_view
 from skep.wiring import assemble, runtimes_here
 from skep.workflow import complete
 
@@ -357,6 +357,10 @@ class Session:
     async def settle(self, task: str, nonce: str, how: Literal["done", "fail", "release"], message: str = "") -> TaskView:
         """Ends a claim; returns the task once its work was judged and merged, or was not."""
         return await self.hive.call(rq.Settled(session=self.name, task=task, nonce=nonce, how=how, message=message))
+
+    async def ask(self, task: str, question: str) -> InquiryView:
+        """Asks the agent of a task something after its end; its conversation and work stay as they are. It costs something."""
+        return await self.hive.call(rq.Inquire(session=self.name, task=task, question=question, by=self.hive.by))
 
     async def settled(self) -> SessionView:
         """The session once nothing in it goes on by itself: finished, paused, or a person is needed."""

@@ -68,6 +68,7 @@ def made() -> list[bytes]:
     allowed = inp.Permit(at=at, ask="checked/1", allowed=True, always=True, by="somebody")
     blobs += [decided(state, asked), decided(state, allowed), decided(state, inp.Use(number=1, **named))]
     blobs.append(decided(state, inp.Worked(at=at, task="checked", n=1, nonce=attempt.nonce, commit="c" * 40)))
+    blobs.append(decided(state, inp.Inquired(at=at, task="checked", cost=cost, model="m", by="somebody")))
     word = inp.Send(at=at, kind="note", source="you", target="judge-1", payload="hello", ttl=1_000)
     for said in (word, inp.Delivered(at=at, id="m1", target="judge-1"), word, inp.Tick(at=at + 1_000)):
         blobs.append(decided(state, said))

@@ -32,6 +32,8 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         again: what the agent is told instead of `prompt` when it goes on in that thread.
         confined: whether Skep confines what it starts: a client then needs no sandbox of its own, and can have none in there.
         servers: MCP servers that it is handed, by name, beside those that its client has by itself.
+        question: instead of all that, asked of the conversation, which stays as it is, without tools (of who `answers`).
+        past: home and folder in which that conversation was held.
         usd: what it may cost at most, in dollars; 0 = no bound. For clients that can hold it themselves; Skep does in any case.
     """
 
@@ -50,6 +52,8 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     conversation: str = ""
     again: str = ""
     confined: bool = False
+    question: str = ""
+    past: tuple[str, str] = ("", "")
     usd: float = 0.0
     servers: dict[str, Server] = {}
 
@@ -151,8 +155,8 @@ class Verdict(Struct, frozen=True, gc=False):
 #: What a runtime may be able to do beside carrying out; what it does not name it cannot do, and is never asked to.
 #: prompts: carries out `prompt` tasks; asks: `Host.ask` before risky actions; hears: messages while it works;
 #: resumes: goes on in a conversation; spends: costs something; calls-reported: tells `Spent` after each call of a model, not only
-#: at the end of a turn; reads: it reads AGENTS.md of its folder by itself.
-Ability = Literal["prompts", "asks", "hears", "resumes", "spends", "calls-reported", "reads"]
+#: at the end of a turn; reads: it reads AGENTS.md of its folder by itself; answers: `Job.question`.
+Ability = Literal["prompts", "asks", "hears", "resumes", "spends", "calls-reported", "reads", "answers"]
 
 #: The ending of an attempt whose terminal was lost: it is carried out again.
 LOST = Ending(ok=False, interrupted=True, cause="interrupted", detail="the process that keeps terminals was killed")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, Verdict, Waits
 from skep.agents.client import Client, about, inner, whole
@@ -15,7 +18,7 @@ from skep.agents.options import ClaudeOptions, read
 from skep.agents.outage import LONGEST, REFUSALS, judged, last_line
 from skep.agents.process import to_the_end
 from skep.agents.servers import OWN, for_claude
-from skep.errors import SkepError
+from skep.errors import Invalid, SkepError
 from skep.terminals import Terminals
 
 CLIENT = Client(
@@ -61,7 +64,7 @@ class ClaudeRuntime:
     """
 
     name = "claude"
-    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends"})
+    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends", "answers"})
     wants = CLIENT.wants
 
     def __init__(self, terminals: Terminals) -> None:
@@ -78,26 +81,52 @@ class ClaudeRuntime:
     async def _run(self, job: Job, host: Host) -> Ending:
         options = read(ClaudeOptions, job.options)
         CLIENT.ready(job, options.program)
+        if job.question and not CLIENT.lend(job):
+            raise Invalid("The conversation is not there any more.", "Its folder below .skep/homes was removed.")
         thread = CLIENT.thread(job)
         with CLIENT.at_home(job) as env:
             # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
             env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"} | ({"IS_SANDBOX": "1"} if job.confined else {})
             async with Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client:
-                return await Talk(job, host, client).go(job.again if thread else job.prompt)
+                talk = Talk(job, host, client)
+                talk.told = _before(CLIENT.kept(job.home, job.cwd, thread))
+                return await talk.go(job.question or (job.again if thread else job.prompt))
 
     async def close(self) -> None:
         """Nothing is kept."""
+
+
+def _before(thread: Path | None) -> dict[str, Spent]:
+    """What each model had cost in a thread that is gone on with: the client adds that to what it tells. Its file says it."""
+    lines = thread.read_bytes().splitlines() if thread is not None else []
+    for line in reversed(lines):
+        if b'"cost-state"' not in line:
+            continue
+        with contextlib.suppress(msgspec.DecodeError):
+            state = msgspec.json.decode(line)
+            if inner(state, "type") == "cost-state" and isinstance(models := inner(state, "modelUsage"), dict):
+                return {str(model): _of(str(model), used) for model, used in models.items()}
+    return {}
+
+
+def _of(model: str, used: object) -> Spent:
+    read = _tokens(used, "inputTokens", "cacheCreationInputTokens")
+    cached, written = _tokens(used, "cacheReadInputTokens"), _tokens(used, "outputTokens")
+    return Spent(model=model, input=read, cached=cached, output=written, usd=_dollars(inner(used, "costUSD")))
 
 
 def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
     """The command line."""
     words = [options.program, "-p", "--verbose"]
     words += ["--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"]
-    words += _MODES[options.permissions]
+    if not job.question:
+        words += _MODES[options.permissions]
     if job.model:
         words += ["--model", job.model]
     if thread:
         words += ["--resume", thread]
+    if job.question:
+        return (*words, "--fork-session", "--no-session-persistence", "--tools", "", "--strict-mcp-config", *options.args)
     if job.usd:
         words += ["--max-budget-usd", f"{job.usd:.4f}"]
     if options.max_turns:
@@ -211,25 +240,27 @@ class Talk:
         """Money and tokens are told as totals of the process, by model. Those of the turn alone lack the call that ended it."""
         models = result.get("modelUsage")
         for model, used in models.items() if isinstance(models, dict) else ():
-            read = _tokens(used, "inputTokens", "cacheCreationInputTokens"), _tokens(used, "cacheReadInputTokens")
-            self.total(str(model), *read, _tokens(used, "outputTokens"), _dollars(inner(used, "costUSD")))
+            self.total(_of(str(model), used))
         if not models:
             used, before = result.get("usage"), self.told.get(self.job.model, Spent())
             read = _tokens(used, "input_tokens", "cache_creation_input_tokens"), _tokens(used, "cache_read_input_tokens")
             tokens = before.input + read[0], before.cached + read[1], before.output + _tokens(used, "output_tokens")
-            self.total(self.job.model, *tokens, _dollars(result.get("total_cost_usd")))
+            usd = _dollars(result.get("total_cost_usd"))
+            self.total(Spent(model=self.job.model, input=tokens[0], cached=tokens[1], output=tokens[2], usd=usd))
 
-    def total(self, model: str, read: int, cached: int, written: int, usd: float | None) -> None:
+    def total(self, now: Spent) -> None:
         """Reports what is new in what a model has cost so far."""
-        before = self.told.get(model, Spent())
-        self.told[model] = Spent(model=model, input=read, cached=cached, output=written, usd=usd)
+        before = self.told.get(now.model, Spent())
+        self.told[now.model] = now
+        if now == before:
+            return
         self.host.report(
             Spent(
-                model=model,
-                input=max(0, read - before.input),
-                cached=max(0, cached - before.cached),
-                output=max(0, written - before.output),
-                usd=None if usd is None else max(0.0, usd - (before.usd or 0.0)),
+                model=now.model,
+                input=max(0, now.input - before.input),
+                cached=max(0, now.cached - before.cached),
+                output=max(0, now.output - before.output),
+                usd=None if now.usd is None else max(0.0, now.usd - (before.usd or 0.0)),
             )
         )
 

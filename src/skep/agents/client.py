@@ -65,11 +65,25 @@ class Client(Struct, frozen=True, kw_only=True):
 
     def thread(self, job: Job) -> str:
         """The thread that the job is to go on in, if the client still has it; otherwise it begins a new one."""
-        if not re.fullmatch(r"\w[\w-]*", job.conversation):
-            return ""
-        where = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
-        found = next(Path(job.home).glob(where), None)
+        found = self.kept(job.home, job.cwd, job.conversation)
         return job.conversation if found is not None and self.holds(found, job.conversation) else ""
+
+    def kept(self, home: str, cwd: str, thread: str) -> Path | None:
+        """The file with the thread of that folder, below that home."""
+        if not re.fullmatch(r"\w[\w-]*", thread):
+            return None
+        return next(Path(home).glob(self.threads.format(id=thread, cwd=re.sub(r"[^a-zA-Z0-9]", "-", cwd))), None)
+
+    def lend(self, job: Job) -> bool:
+        """Puts a copy of a past conversation where the job's client looks for it; whether there is one."""
+        found = self.kept(*job.past, job.conversation)
+        here = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
+        if found is None or "*" in here:
+            return False
+        place = Path(job.home) / here
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(found, place)
+        return True
 
     @contextlib.contextmanager
     def at_home(self, job: Job) -> Iterator[dict[str, str]]:

@@ -217,9 +217,27 @@ def _spent(s: State, e: ev.AttemptSpent) -> None:
     attempt.cost, entry.cost = attempt.cost or Cost(), entry.cost or Cost()
     agent = s.agents[attempt.agent]
     agent.cost = agent.cost or Cost()
-    model = e.model if e.model in s.costs or len(s.costs) < MAX_MODELS else OTHER_MODELS
-    for total in (attempt.cost, entry.cost, agent.cost, s.cost, s.costs.setdefault(model, Cost())):
+    for total in (attempt.cost, entry.cost, agent.cost, s.cost, _model(s, e.model)):
         total.add(e.cost)
+
+
+def _model(s: State, name: str) -> Cost:
+    """What a model has cost the session."""
+    return s.costs.setdefault(name if name in s.costs or len(s.costs) < MAX_MODELS else OTHER_MODELS, Cost())
+
+
+def _inquired(s: State, e: ev.TaskInquired) -> None:
+    s.cost.add(e.cost)
+    _model(s, e.model).add(e.cost)
+    entry = s.entries.get(e.task)
+    if entry is None:  # it left for the archive
+        return
+    entry.cost = entry.cost or Cost()
+    entry.cost.add(e.cost)
+    agent = s.agents.get(entry.agent)
+    if agent is not None:
+        agent.cost = agent.cost or Cost()
+        agent.cost.add(e.cost)
 
 
 def _worked(s: State, e: ev.AttemptWorked) -> None:
@@ -396,6 +414,7 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     ev.AttemptSpawned: _spawned,
     ev.AttemptSpoke: _spoke,
     ev.AttemptSpent: _spent,
+    ev.TaskInquired: _inquired,
     ev.AttemptWorked: _worked,
     ev.AttemptEnded: _ended,
     ev.AttemptEnding: _ending,

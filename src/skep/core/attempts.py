@@ -48,6 +48,11 @@ def spent(turn: Turn, report: inp.Spent) -> None:
         close(turn, entry, "limit", why)
 
 
+def inquired(turn: Turn, report: inp.Inquired) -> None:
+    """A question after the end has cost something: the session is charged; the task and its attempts stay as they are."""
+    turn.emit(ev.TaskInquired(turn.at, report.task, report.cost, report.model, report.by))
+
+
 def _charge(turn: Turn, entry: Entry, n: int) -> None:
     """An attempt is over: if it never told what it cost, it is charged all the same."""
     cost = budgets.unreported(turn.state, entry)

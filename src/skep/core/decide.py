@@ -195,6 +195,7 @@ _HANDLERS: dict[type, Callable[[Turn, Any], Any]] = {
     inp.Spent: attempts.spent,
     inp.Ask: approvals.ask,
     inp.Use: approvals.use,
+    inp.Inquired: attempts.inquired,
     inp.Worked: attempts.worked,
     inp.Ended: attempts.ended,
     inp.Gone: attempts.gone,

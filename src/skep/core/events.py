@@ -224,6 +224,16 @@ class AttemptSpent(Struct, frozen=True, array_like=True, gc=False, tag="attempt.
     model: str = ""
 
 
+class TaskInquired(Struct, frozen=True, array_like=True, gc=False, tag="task.inquired"):
+    """The agent of a task answered a question after its end, which has cost so much. The task stays as it is."""
+
+    at: int
+    task: str
+    cost: Cost
+    model: str = ""
+    by: str = ""
+
+
 class AttemptWorked(Struct, frozen=True, array_like=True, gc=False, tag="attempt.worked"):
     """The agent ended well and its commit is there; now it is verified."""
 
@@ -451,6 +461,7 @@ Event = (
     | AttemptSpawned
     | AttemptSpoke
     | AttemptSpent
+    | TaskInquired
     | ApprovalAsked
     | ApprovalAnswered
     | ApprovalUsed

@@ -171,6 +171,16 @@ class Use(Struct, frozen=True, kw_only=True, gc=False, tag="use"):
     digest: str
 
 
+class Inquired(Struct, frozen=True, kw_only=True, gc=False, tag="inquired"):
+    """Somebody asked the agent of a task something after its end, and that has cost so much."""
+
+    at: int
+    task: str
+    cost: Cost
+    model: str = ""
+    by: str = ""
+
+
 class Worked(Struct, frozen=True, kw_only=True, gc=False, tag="worked"):
     """Report: the agent ended well and left this commit, which is to be verified. Its processes are gone."""
 
@@ -393,6 +403,7 @@ Input = (
     | Spent
     | Ask
     | Use
+    | Inquired
     | Worked
     | Ended
     | Gone

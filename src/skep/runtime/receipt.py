@@ -193,7 +193,7 @@ def _done(entry: Entry) -> Done:
 
 
 def _costs(events: list[ev.Event]) -> Costs | Literal["none reported"]:
-    spent = [event.cost for event in events if isinstance(event, ev.AttemptSpent)]
+    spent = [event.cost for event in events if isinstance(event, ev.AttemptSpent | ev.TaskInquired)]
     if not spent:
         return NO_COSTS
     return Costs(

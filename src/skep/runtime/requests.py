@@ -13,7 +13,7 @@ from skep.core.placement import Explanation
 from skep.runtime.choice import ChoiceView
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.ready import Readiness
-from skep.runtime.views import Brief, ClaimView, CostView, Need, Result, SessionView, TaskView
+from skep.runtime.views import Brief, ClaimView, CostView, InquiryView, Need, Result, SessionView, TaskView
 from skep.terminals.pool import Stats
 
 R = TypeVar("R")
@@ -197,6 +197,18 @@ class Settled(Request[TaskView], frozen=True, tag="settled"):
     message: str = ""
 
 
+class Inquire(Request[InquiryView], frozen=True, tag="inquire"):
+    """Asks the agent of a task something after its end; its conversation and its work stay as they are. It costs something.
+
+    Raises Conflict while the task is at work, if it had no conversation, or a limit is reached; Unavailable if its client cannot.
+    """
+
+    session: str
+    task: str
+    question: str
+    by: str = ""
+
+
 class Follow(Request[None], frozen=True, tag="follow"):
     """A stream of (number, event) after a number, without end."""
 
@@ -337,6 +349,7 @@ AnyRequest = (
     | Ready
     | Claim
     | Settled
+    | Inquire
     | Follow
     | Fork
     | Export
@@ -374,6 +387,7 @@ ANSWERS: dict[type, Any] = {
     Ready: list[Readiness],
     Claim: ClaimView,
     Settled: TaskView,
+    Inquire: InquiryView,
     Fork: SessionView,
     Export: int,
     MakeReceipt: bytes,

@@ -24,6 +24,7 @@ from skep.runtime import requests as rq
 from skep.runtime.bounds import at_work
 from skep.runtime.claims import Claims
 from skep.runtime.deputies import sealed
+from skep.runtime.inquiry import Inquiries
 from skep.runtime.live import Live
 from skep.runtime.loop import Loop, resting
 from skep.runtime.names import Known, Names, check_name
@@ -96,6 +97,7 @@ class Sessions:
             rq.Ready: self._ready,
             **Results(self, parts).answers,
             **self._claims.answers,
+            rq.Inquire: Inquiries(self, parts).inquire,
         }
 
     async def call(self, request: rq.Request[R]) -> R:

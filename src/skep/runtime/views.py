@@ -170,6 +170,17 @@ class ClaimView(Struct, frozen=True, kw_only=True):
     env: dict[str, str]
 
 
+class InquiryView(Struct, frozen=True, kw_only=True):
+    """What the agent of a task answered after its end, and what that cost."""
+
+    session: str
+    name: str
+    task: str
+    agent: str
+    answer: str
+    cost: Cost
+
+
 class Need(Struct, frozen=True, kw_only=True):
     """Something that waits for a person. `id` answers it: of a task that asks, or of what an attempt asks leave for.
 

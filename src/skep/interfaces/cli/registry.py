@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
         "candidates": Spot("candidates", "candidates", "Show a task's candidates and the vote on them."),
         "open": Spot("look", "open_", "Get a folder with a task's work, to look at or try."),
         "cost": Spot("cost", "cost", "Show what a session has spent."),
+        "ask": Spot("ask", "ask", "Ask the agent of a finished task something."),
         "explain": Spot("look", "explain", "Say why a task goes to which agent."),
         "replay": Spot("replay", "replay", "Step through all that happened in a session."),
     },
@@ -70,7 +71,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
     },
 }
 #: Commands of the manual that are still to come: asking for one is answered, not guessed at.
-LATER = frozenset({"ask", "memory", "node", "up", "mcp"})
+LATER = frozenset({"memory", "node", "up", "mcp"})
 
 
 class Command(click.Command):

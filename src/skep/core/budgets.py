@@ -42,8 +42,8 @@ def _free(state: State, spec: AgentSpec) -> list[float]:
     if state.plan.limits.cost_usd:
         found.append(state.plan.limits.cost_usd - state.cost.usd - state.held)
     if spec.budget is not None and spec.budget.usd:
-        kind = [agent for agent in state.agents.values() if agent.spec == spec.name]
-        found.append(spec.budget.usd - sum(agent.held + (agent.cost.usd if agent.cost is not None else 0.0) for agent in kind))
+        held = sum(agent.held for agent in state.agents.values() if agent.spec == spec.name)
+        found.append(spec.budget.usd - held - spent_by(state, spec.name).usd)
     return found
 
 
@@ -80,14 +80,18 @@ def used_up(state: State) -> str:
     if limits.cost_usd and cost.unpriced:
         return UNPRICED
     for spec in state.specs.values():
-        if spec.budget is not None:
-            total = Cost()
-            for agent in state.agents.values():
-                if agent.spec == spec.name and agent.cost is not None:
-                    total.add(agent.cost)
-            if _used_up(spec.budget, total):
-                return f"{AGENT_LIMIT}: {spec.name}"
+        if spec.budget is not None and _used_up(spec.budget, spent_by(state, spec.name)):
+            return f"{AGENT_LIMIT}: {spec.name}"
     return ""
+
+
+def spent_by(state: State, spec: str) -> Cost:
+    """What all agents of a kind have spent."""
+    total = Cost()
+    for agent in state.agents.values():
+        if agent.spec == spec and agent.cost is not None:
+            total.add(agent.cost)
+    return total
 
 
 def unreported(state: State, entry: Entry) -> Cost | None:

@@ -10,10 +10,11 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from skep.core.budgets import spent_by
 from skep.core.envelope import QUESTION
 from skep.core.estimates import Estimate
 from skep.core.messages import inbox
-from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Limits, Output
+from skep.core.model import PRIORITY_RANK, TERMINAL, Budget, Cost, Entry, Limits, Output
 from skep.core.placement import INPROCESS, lacks
 from skep.core.references import spell
 from skep.core.retry import retries_of
@@ -204,7 +205,10 @@ class Need(Struct, frozen=True, kw_only=True):
 
 
 class CostView(Struct, frozen=True, kw_only=True):
-    """What a session has spent; tasks are those of its live state."""
+    """What a session has spent; tasks are those of its live state, `took` is what their attempts that are over took, ms.
+
+    `kinds` are the kinds of agents that have a budget, `budgets` of agents and tasks that have one.
+    """
 
     session: str
     name: str
@@ -213,6 +217,9 @@ class CostView(Struct, frozen=True, kw_only=True):
     tasks: dict[str, Cost]
     agents: dict[str, Cost]
     models: dict[str, Cost]
+    kinds: dict[str, Cost] = {}
+    budgets: dict[str, Budget] = {}
+    took: dict[str, int] = {}
 
 
 class Brief(Struct, frozen=True, kw_only=True):
@@ -371,6 +378,12 @@ def cost_view(state: State, name: str) -> CostView:
         tasks={name: entry.cost for name, entry in state.entries.items() if entry.cost is not None},
         agents={name: agent.cost for name, agent in state.agents.items() if agent.cost is not None},
         models=dict(state.costs),
+        kinds={name: spent_by(state, name) for name, spec in state.specs.items() if spec.budget is not None},
+        budgets={
+            **{name: entry.task.budget for name, entry in state.entries.items() if entry.task.budget is not None},
+            **{name: spec.budget for name, spec in state.specs.items() if spec.budget is not None},
+        },
+        took={name: entry.spent for name, entry in state.entries.items() if entry.cost is not None},
     )
 
 

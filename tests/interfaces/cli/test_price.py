@@ -83,3 +83,26 @@ def test_a_plan_that_an_agent_made_is_shown_with_its_price(user: User, skep: Ske
     found = skep("plan", "--json").json["estimate"]
     assert (found["tasks"], found["guessed"]) == (2, ["one", "two"])
     assert 0 < found["p50"] < found["p90"]
+
+
+def test_what_was_spent_is_shown_with_its_limits_and_what_nobody_knows_is_said(user: User, skep: Skep, workflow: str) -> None:
+    text = (user.repo.top / workflow).read_text()
+    text = text.replace("{cost_usd: 100}", "{tokens: 1000}").replace("model: opus,", "model: opus, budget: {usd: 5},")
+    user.write(workflow, text.replace("agent: coder,", "agent: coder, budget: {usd: 2, tokens: 500},"))
+    assert user.run("run", workflow, "--ci").code == 0
+    lines = skep("cost").out.splitlines()
+    assert lines[0] == "dear-1  $0.01  2/1,000 tokens"
+    assert lines[2].split()[:4] == ["api", "$0.01/$2", "2/500", "tokens"]
+    assert lines[-2:] == ["budgets of agents", "  coder        $0.01/$5             2 tokens"]
+    assert len(lines) == 9, "all of it was told, and its price is known"
+    whole = skep("cost", "--json").json
+    assert (whole["kinds"]["coder"]["usd"], whole["budgets"]["api"], whole["took"]["api"] > 0) == (
+        0.01,
+        {"usd": 2, "tokens": 500},
+        True,
+    )
+
+    text = text.replace("limits: {tokens: 1000}\n", "")
+    user.write(workflow, text.replace("{agent: coder, prompt", "{agent: other, prompt"))
+    assert user.run("run", workflow, "--ci", "--new").code == 1
+    assert skep("cost").out.splitlines()[-1] == "+? of 1 report nobody knows the price: [prices] in skep.toml tells it"

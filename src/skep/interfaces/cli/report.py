@@ -27,6 +27,8 @@ def report(view: SessionView, mark: Callable[[str], str], now: int, since: int =
         lines.append([("not done: ", "bold"), (", ".join(f"{number:,} {cause}" for cause, number in causes), "")])
     if view.idle and view.state == "active":
         lines.append([("idle: ", "bold"), (one_line(view.idle), "")])
+    if view.untold:
+        lines.append([("notify: ", "yellow"), (one_line(view.untold), "")])
     if view.rehearsal:
         lines += _rehearsal(view)
     return [*lines, *_next(view)]

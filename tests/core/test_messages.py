@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core import messages as module
-from skep.core.messages import inbox
-from skep.core.model import AgentSpec
+from skep.core.messages import inbox, talks
+from skep.core.model import AgentSpec, Plan
 from skep.core.topology import Shape
 from skep.errors import Conflict, Denied, Exhausted, Invalid, NotFound
 from tests.core.desk import Desk
@@ -182,3 +182,13 @@ def test_every_message_is_delivered_once_in_order_or_expires(happenings: list[tu
     mail = desk.state.mail
     assert mail.sent == mail.delivered + mail.expired + mail.waiting
     assert len(done) == len(set(done)) == mail.delivered
+
+
+def test_a_session_is_made_for_talk_if_several_agents_are_declared_or_how_they_stand() -> None:
+    one, shell = AgentSpec(name="a", runtime="x", count=0), AgentSpec(name="shell", runtime="shell", count=0)
+    plan = Plan(name="p")
+    assert not talks(plan, [one, shell])
+    assert not talks(plan, [])
+    assert talks(plan, [one, AgentSpec(name="b", runtime="x", count=1)])
+    assert talks(plan, [replace(one, count=2)])
+    assert talks(replace(plan, topology=Shape("star")), [one])

@@ -6,16 +6,17 @@ again. The topology says who may write to whom; a person may write to everybody,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core import questions, topology
 from skep.core.delivery import answers
 from skep.core.envelope import QUESTION, Message, Metadata
-from skep.core.model import AgentSpec
+from skep.core.model import AgentSpec, Plan
 from skep.core.placement import BUILT_IN, INPROCESS
 from skep.core.state import State
 from skep.core.turn import Turn
@@ -35,6 +36,15 @@ def members(specs: Mapping[str, AgentSpec], limit: int) -> dict[str, AgentSpec]:
     built_in = (*BUILT_IN.values(), INPROCESS)
     kinds = [spec for spec in specs.values() if spec.name not in built_in]
     return {f"{spec.name}-{n}": spec for spec in kinds for n in range(1, (spec.count or limit) + 1)}
+
+
+def talks(plan: Plan, specs: Iterable[AgentSpec]) -> bool:
+    """Whether a session is made for talk: it declares agents of several kinds, or a number of one, or how they stand.
+
+    A single kind that works as often as there is work is one agent to whoever wrote the plan.
+    """
+    kinds = members({spec.name: replace(spec, count=spec.count or 1) for spec in specs}, 1)
+    return len(kinds) > 1 or plan.topology != topology.Shape()
 
 
 def topology_of(state: State, specs: Mapping[str, AgentSpec] | None = None) -> topology.Topology:

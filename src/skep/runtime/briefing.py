@@ -6,8 +6,11 @@ import asyncio
 import shlex
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from skep.agents.brief import MAX_INSTRUCTIONS, Brief, compose, fenced, role_of
 from skep.core.commands import StartAttempt
+from skep.core.messages import talks
 from skep.core.model import Plan, Task
 from skep.core.phase import GATE
 from skep.core.terms import Command
@@ -67,8 +70,9 @@ def rehearse(plan: Plan, own: Path | None) -> dict[str, str]:
         Invalid: a template of the user's is not right.
     """
     types = {spec.name: spec.type for spec in plan.agents}
+    talk = "(which agent it is, and whom it may write to by which tools)" if talks(plan, plan.agents) else ""
     return {
-        task.id: compose(role_of(types.get(task.agent, "")), rehearsed(plan.objective, task), own)
+        task.id: compose(role_of(types.get(task.agent, "")), replace(rehearsed(plan.objective, task), talk=talk), own)
         for task in plan.tasks
         if task.prompt is not None
     }

@@ -19,7 +19,7 @@ from skep.core import inputs as inp
 from skep.core import topology
 from skep.core.commands import StartAttempt
 from skep.core.envelope import Message
-from skep.core.messages import inbox, members, topology_of
+from skep.core.messages import inbox, members, talks, topology_of
 from skep.core.model import Proposal
 from skep.core.proposals import refusal
 from skep.core.state import State
@@ -54,7 +54,7 @@ class Desk:
         #: Whether it has a voice: its agent is declared, and does not vote: who votes hears and tells nothing.
         self.open = not command.task.ballot and command.agent in members(session.state.specs, session.state.limit)
         #: Whether there is somebody to talk to, so that the agent is told of it.
-        self.talks = self.open and speaks(session.state)
+        self.talks = self.open and talks(session.state.plan, session.state.specs.values())
         self.about = _about(session.state, command.agent) if self.talks else ""
         self._named: dict[str, Any] = {"task": command.task.id, "n": command.n, "nonce": command.nonce}
         self._count = 0
@@ -221,11 +221,6 @@ class Desk:
             return own if own is not None and own.refused else found
         both = hashlib.sha256(f"{own.fingerprint}{found.fingerprint}".encode()).hexdigest()
         return replace(own, tasks=(*own.tasks, *found.tasks), fingerprint=both)
-
-
-def speaks(state: State) -> bool:
-    """Whether a session is made for talk: it has more than one declared agent, or says how they stand to each other."""
-    return len(members(state.specs, state.limit)) > 1 or state.plan.topology != topology.Shape()
 
 
 def _about(state: State, agent: str) -> str:

@@ -1,0 +1,2 @@
+def feet(metres):
+    return metres / 0.3048

@@ -176,6 +176,25 @@ def test_who_never_told_the_cost_is_charged_what_was_held(end: str) -> None:
     assert (at.state.cost.usd, at.state.cost.estimated) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize(("told", "charged"), [(0.1, 0.5), (0.5, 0.5), (0.9, 0.9)])
+def test_who_was_lost_is_charged_what_was_held_or_what_it_told_last_if_that_is_more(told: float, charged: float) -> None:
+    at = desk(3.0, reserve=0.5)
+    at.submit(asking("a"))
+    begun(at, "a")
+    spend(at, "a", told)
+    at.join(boot="b2")
+    at.gone("a")
+    assert at.state.cost.usd == pytest.approx(charged)
+    assert at.state.cost.estimated == pytest.approx(charged - told)
+    stopped = desk(3.0, reserve=0.5)
+    stopped.submit(asking("a"))
+    begun(stopped, "a")
+    spend(stopped, "a", told)
+    stopped.tell(inp.Pause(at=0, stop=True))
+    stopped.gone("a")
+    assert stopped.state.cost.usd == told, "who was ended in order told all of it"
+
+
 def test_what_never_began_and_what_told_its_cost_is_charged_nothing_more() -> None:
     at = desk(3.0)
     at.submit(asking("a"), asking("b"), run("c"))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from skep.core import apply as applying
-from skep.core import approvals
 from skep.core import events as ev
 from skep.core.state import State
+from skep.core.turn import Turn
 from skep.runtime import asking
 from skep.runtime.asking import Leave
 from tests.simulation.asks import Asks
@@ -72,7 +72,7 @@ def _after_the_end() -> Iterator[None]:
 
     with (
         swap(applying._APPLY, ev.AttemptEnding, ending)(),
-        swapped(approvals, "_at_work", lambda turn, task, n, nonce: turn.fenced(task, n, nonce)),
+        swapped(Turn, "at_work", lambda turn, task, n, nonce: turn.fenced(task, n, nonce)),
     ):
         yield
 

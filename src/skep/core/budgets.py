@@ -95,15 +95,19 @@ def spent_by(state: State, spec: str) -> Cost:
 
 
 def unreported(state: State, entry: Entry) -> Cost | None:
-    """What an attempt is charged at its end that never told its cost: what was held for it, or a cost that nobody knows."""
+    """What an attempt is charged at its end beside what it told: if it never told its cost, or was lost before it could tell the
+    rest, then up to what was held for it, or a cost that nobody knows."""
     attempt = entry.attempt
-    if attempt is None or attempt.cost is not None or not attempt.pid:
+    if attempt is None or not attempt.pid or (attempt.cost is not None and attempt.ending != "lost"):
         return None
     agent = state.agents.get(attempt.agent)
     spec = state.specs.get(agent.spec) if agent is not None else None
     if spec is None or spec.runtime in FREE:
         return None
-    return Cost(usd=attempt.held, estimated=attempt.held) if attempt.held else Cost(unpriced=1)
+    if not attempt.held:
+        return Cost(unpriced=1)
+    rest = round(attempt.held - (attempt.cost.usd if attempt.cost is not None else 0.0), 6)
+    return Cost(usd=rest, estimated=rest) if rest > 0 else None
 
 
 def _used_up(budget: Budget | None, cost: Cost | None) -> str:

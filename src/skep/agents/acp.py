@@ -128,7 +128,8 @@ class Session:
     async def open(self) -> bool:
         """Greets, then loads the thread that there is or begins one. Returns whether it goes on in one."""
         about_it = await self.call("initialize", ABOUT_US)
-        where = {"cwd": self.job.cwd, "mcpServers": for_acp(self.job.servers)}
+        http = inner(about_it, "agentCapabilities", "mcpCapabilities", "http") is True
+        where = {"cwd": self.job.cwd, "mcpServers": for_acp(self.job.servers, http)}
         begun: Message | None = None
         if self.job.conversation and inner(about_it, "agentCapabilities", "loadSession"):
             with contextlib.suppress(_Refused):  # it does not have it any more

@@ -131,7 +131,8 @@ def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
         words += ["--max-budget-usd", f"{job.usd:.4f}"]
     if options.max_turns:
         words += ["--max-turns", str(options.max_turns)]
-    words += for_claude(job.servers)
+    # Otherwise it also starts what stands in the agent's own copy of .mcp.json, which the agent can change.
+    words += ["--strict-mcp-config", *for_claude(job.servers)]
     if tools := (*options.tools, *([f"mcp__{OWN}"] if OWN in job.servers else [])):
         words += ["--allowed-tools", ",".join(tools)]
     return (*words, *options.args)

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from skep.agents import Ability, Ending, Host, Job
+from skep.agents.declared import servers
 from skep.agents.endings import Failed, late
 from skep.agents.loop import Start, Word
 from skep.agents.loop.carrier import Carrier
-from skep.agents.loop.declared import servers
 from skep.agents.loop.link import Link
 from skep.agents.options import LlmOptions, read
 from skep.agents.outage import unproven

@@ -15,6 +15,10 @@ from skep.agents.door import VARIABLE
 OWN = "skep"
 
 
+#: Seconds that Codex gives a server to start; by itself 10, which a machine that is busy exceeds.
+BEGIN = 60
+
+
 class Server(Struct, frozen=True, omit_defaults=True):
     """One MCP server, as in `.mcp.json`: a program (`command`), or an address (`url`)."""
 
@@ -41,11 +45,17 @@ def for_claude(servers: Mapping[str, Server]) -> tuple[str, ...]:
 
 
 def for_codex(servers: Mapping[str, Server]) -> tuple[str, ...]:
-    """Arguments of Codex: values are TOML, in which strings and lists are as in JSON."""
+    """Arguments of Codex: values are TOML, in which strings and lists are as in JSON.
+
+    A server that is not required may have no tools yet when the model is first asked.
+    """
     words: list[str] = []
     for name, one in servers.items():
         told: dict[str, Any] = {"command": one.command, "args": list(one.args)} if one.command else {"url": one.url}
-        lines = {field: json.dumps(value) for field, value in told.items()}
+        lines = {field: json.dumps(value) for field, value in told.items()} | {
+            "startup_timeout_sec": str(BEGIN),
+            "required": "true",
+        }
         if one.env:
             lines["env"] = _table(one.env)
         if name == OWN:
@@ -77,12 +87,14 @@ def for_opencode(servers: Mapping[str, Server]) -> dict[str, Any]:
     return {"mcp": told} if told else {}
 
 
-def for_acp(servers: Mapping[str, Server]) -> list[dict[str, Any]]:
-    """What a session of the Agent Client Protocol begins with. An address is left out: not every agent takes one."""
+def for_acp(servers: Mapping[str, Server], http: bool = False) -> list[dict[str, Any]]:
+    """What a session of the Agent Client Protocol begins with. Addresses only if the agent says that it takes them."""
     return [
         {"name": name, "command": one.command, "args": list(one.args), "env": _pairs(one.env)}
-        for name, one in servers.items()
         if one.command
+        else {"type": "http", "name": name, "url": one.url, "headers": _pairs(one.headers)}
+        for name, one in servers.items()
+        if one.command or http
     ]
 
 

@@ -16,11 +16,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict
+from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict, declared
 from skep.agents.brief import compose, going_on, role_of
 from skep.agents.door import VARIABLE, Request
 from skep.agents.logins import how
-from skep.agents.servers import own
+from skep.agents.servers import Server, own
 from skep.config import SandboxConfig
 from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
@@ -274,13 +274,18 @@ class Work:
             prompt=prompt,
             conversation=command.conversation,
             usd=command.usd,
-            servers=own(self.door.folder) if self.desk.talks else {},
+            servers=self._servers(runtime, env),
             again=again,
             confined=self.said.mode != "off",
         )
         self.unkept = True
         ending = await runtime.run(job, self)
         return await self._judge(ending, env)
+
+    def _servers(self, runtime: Runtime, env: Mapping[str, str]) -> dict[str, Server]:
+        """The MCP servers that a client is handed: those of the workspace, and Skep's own if it has somebody to talk to."""
+        found = declared.servers(str(self.node.folder), env, None) if runtime.wants else {}
+        return found | (own(self.door.folder) if self.desk.talks else {})
 
     async def _told(self, runtime: Runtime, out: str) -> tuple[str, str]:
         """What an agent of a client is told, at the beginning and when it goes on; nothing for one that reads $SKEP_PROMPT."""

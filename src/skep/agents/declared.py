@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from skep.agents.loop import Server
+from skep.agents.servers import Server
 from skep.errors import Invalid
 
 FILE = ".mcp.json"

@@ -179,6 +179,7 @@ async def test_those_who_want_to_be_told_are_told_with_json_on_standard_input(
         "task": "bad",
         "question": "",
         "asks": [],
+        "questions": [],
         "cause": "exit",
         "detail": "exit code 2: why",
     }

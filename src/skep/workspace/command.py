@@ -9,8 +9,10 @@ configuration. That is why HOME is kept; it also holds `safe.directory` and the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,8 +231,15 @@ class Git:
             raise Unavailable(f"git {args[0]} took longer than {PATIENCE:.0f} s.", "See whether the disk answers.") from None
         finally:
             if process.returncode is None:
-                process.terminate()  # not kill: git removes its lock files when it is asked to end
+                _terminate(process)
                 await asyncio.shield(process.wait())
+
+
+def _terminate(process: asyncio.subprocess.Process) -> None:
+    """Not kill: git removes its lock files when it is asked to end. Not `process.terminate`: that may take the exit code of one
+    that has just ended away from asyncio, which then complains on standard error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
 
 
 async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
@@ -253,7 +262,7 @@ async def _read(process: asyncio.subprocess.Process, name: str) -> bytes:
         if size <= OUTPUT:
             data += chunk
         elif process.returncode is None:
-            process.terminate()
+            _terminate(process)
     if size > OUTPUT:
         raise Exhausted(f"git {name} printed more than {OUTPUT >> 20} MB.", "Ask for less, or run git yourself.")
     return bytes(data)

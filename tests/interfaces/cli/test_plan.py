@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.interfaces.cli.conftest import Skep
 from tests.workspace.repository import Repository
 
+CLAUDE_LIKE = Path(__file__).parents[2] / "runtime" / "drivers" / "claude_like.py"
 PLAN = """version: 1
 verify: test -s a.txt
 tasks:
@@ -80,6 +82,20 @@ def test_a_plan_that_is_wrong_goes_back_to_the_planner_and_its_tries_end(skep: S
     ran = skep("run", "add paging to the list")
     assert ran.code == 1
     assert "'agents' is for people alone" in ran.out
+    assert states(skep) == {"plan": "failed"}
+
+
+def test_a_planner_that_was_refused_what_it_asked_leaves_a_report_and_no_further_error(skep: Skep, repo: Repository) -> None:
+    asks = f'#!/bin/sh\nexec {sys.executable} -P {CLAUDE_LIKE} "$@"\n'
+    program = repo.top / "claude"
+    program.write_text(asks, encoding="utf-8")
+    program.chmod(0o755)
+    config = f'[planner]\nruntime = "claude"\nattempts = 1\nwith = {{program = "{program}"}}\n[sandbox]\nmode = "off"\n'
+    (repo.top / "skep.toml").write_text(config, encoding="utf-8")
+    ran = skep("run", "$ touch made", "--ci")
+    assert ran.code == 4
+    assert "refused, as nobody is asked with --ci" in ran.out
+    assert "error:" not in ran.err
     assert states(skep) == {"plan": "failed"}
 
 

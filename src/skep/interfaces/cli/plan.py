@@ -157,9 +157,10 @@ async def carry_out(plan: Plan, folder: Path, yes: bool, only: str, way: Way) ->
     async with interrupts() as asked, place.hive(folder, found=False) as hive:
         session = await hive.start(plan, new=True)
         code = await carry(hive, session, 0, way, asked, stay=False)
-        if code != NEEDS_YOU:
+        view = await session.status()
+        if code != NEEDS_YOU or not view.counts.get("needs-you"):
             return code
-        after = (await session.status(tasks=False)).seq
+        after = view.seq
         proposed, out = await session.proposed(), Out()
         if only:
             write(proposed, Path(only))

@@ -30,15 +30,20 @@ def ahead(plan: Plan, join: inp.JoinNode) -> list[Ahead]:
         Invalid, Conflict, Exhausted: the plan can never work.
     """
     specs = {spec.name: spec for spec in plan.agents}
-    if all(spec.runtime in FREE for spec in plan.agents) or all(kind_of(task) != "prompt" for task in plan.tasks):
+    if all(spec.runtime in FREE for spec in plan.agents) or not any(map(_costs, plan.tasks)):
         return []
     state = plans.rehearse(plan, join)
-    return [one for task in plan.tasks if kind_of(task) == "prompt" for one in _of(task, specs, state)]
+    return [one for task in plan.tasks if _costs(task) for one in _of(task, specs, state)]
+
+
+def _costs(task: Task) -> bool:
+    """Whether agents are asked: for its work, or for their votes on a gate."""
+    return kind_of(task) == "prompt" or task.vote is not None
 
 
 def _of(task: Task, specs: dict[str, AgentSpec], state: State) -> Iterator[Ahead]:
     many = task.foreach is not None
-    for name in task.candidates or (task.agent,):
+    for name in () if task.gate else task.candidates or (task.agent,):
         spec = specs.get(name) or _best(task, specs, state)
         if spec is not None and spec.runtime not in FREE:
             yield Ahead(task.id, spec.runtime, spec.model, task.type, many)

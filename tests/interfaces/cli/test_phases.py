@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from skep.interfaces.cli import picture
+from skep.runtime.phases import PhaseView
 from tests.interfaces.cli.conftest import Skep
 from tests.interfaces.cli.terminal import User
+from tests.interfaces.cli.views import view
 
 STORY = """
 version: 1
@@ -80,3 +83,42 @@ def test_what_is_added_belongs_to_a_phase_that_is_there(user: User, skep: Skep) 
     ran = skep("add", "--run", "true", "--phase", "two")
     assert ran.code == 2
     assert "there is no phase 'two'" in ran.err
+
+
+VOTED = """
+version: 1
+name: voted
+agents: {judge: {runtime: claude, count: 3}, coder: {runtime: claude}}
+phases: {build: {gate: {vote: {by: judge}}}, last: {}}
+tasks:
+  code: {prompt: Build it, agent: coder, phase: build}
+  tag: {run: 'true', phase: last}
+"""
+
+
+def test_before_it_starts_it_says_who_votes_and_counts_their_price(user: User, skep: Skep) -> None:
+    user.write("wf.yaml", VOTED)
+    said = skep("run", "wf.yaml", "--dry-run").out
+    assert "voted on by judge-1, judge-2, judge-3" in said
+    assert skep("run", "wf.yaml", "--dry-run", "--json").json["estimate"]["tasks"] == 4
+    user.write("only.yaml", VOTED.replace("prompt: Build it, agent: coder", "run: 'true'"))
+    assert skep("run", "only.yaml", "--dry-run", "--json").json["estimate"]["tasks"] == 3
+
+
+def test_a_rehearsal_goes_through_the_gates(user: User, skep: Skep) -> None:
+    user.write("wf.yaml", VOTED)
+    ran = skep("run", "wf.yaml", "--rehearse", "--ci")
+    assert ran.code == 0
+    assert "phase last is passed" in ran.out
+    assert "failed on the work of stand-ins" not in ran.out
+
+
+def test_the_screen_has_the_phases_on_one_line() -> None:
+    def phase(name: str, state: str, tasks: int, done: int, judging: str = "") -> PhaseView:
+        said = {"why": "", "gate": f"gate:{name}", "title": "", "channel": ""}
+        return PhaseView(id=name, state=state, tasks=tasks, done=done, judging=judging, opened=0, ended=0, **said)
+
+    phases = (phase("design", "passed", 1, 1), phase("build", "open", 5, 5, "running"), phase("ship", "waiting", 1, 0))
+    (line,) = picture.phase_line(view(phases=phases))
+    assert "".join(part for part, _ in line) == "phases: design passed > build open 5/5, its gate is judged > ship waiting"
+    assert picture.phase_line(view()) == []

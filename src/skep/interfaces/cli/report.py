@@ -36,7 +36,7 @@ def report(view: SessionView, mark: Callable[[str], str], now: int, since: int =
 
 def _rehearsal(view: SessionView) -> list[Line]:
     """What a rehearsal has shown, and what it has not."""
-    left = [task for task in view.tasks if task.state == "done" and task.detail]
+    left = [task for task in view.tasks if task.state == "done" and task.detail and not task.gate]
     said = "no model was called; nothing of this is for your branch"
     if left:
         said += f"; {count(len(left), 'check')} failed on the work of stand-ins: see that only a real agent is missing there"

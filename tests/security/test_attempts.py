@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -256,3 +258,75 @@ async def test_a_service_is_reached_and_nothing_else_of_this_machine(hive: skep.
         assert result.splitlines()[0] == "one"
         assert "refused" in result.splitlines()[-1]
         assert "confined" in (await session.status()).confinement
+
+
+@pytest.mark.parametrize("name", ["result", "pipe", "endless"])
+async def test_what_a_callable_leaves_for_a_result_leads_nowhere(
+    name: str, hive: skep.Skep, repo: Repository, user: Path
+) -> None:
+    (user / "answer.json").write_text(json.dumps({"ok": True, "result": CANARY}))
+    code = f"""
+    import os
+    def put(make):
+        place = os.environ["SKEP_RESULT"]
+        make(place)
+        os._exit(0)
+    def result(): put(lambda place: os.symlink("{user}/answer.json", place))
+    def pipe(): put(os.mkfifo)
+    def endless(): put(lambda place: os.truncate(os.open(place, os.O_CREAT | os.O_RDWR), 1 << 33))
+    """
+    repo.commit({"astray.py": dedent(code)})
+    session = await carried_out(hive, f"version: 1\ntasks: {{a: {{call: 'astray:{name}', mode: isolated}}}}\n")
+    (task,) = (await session.status()).tasks
+    assert task.state != "done"
+    assert "without a result" in task.detail
+    assert CANARY not in str(task)
+
+
+async def test_what_a_client_leaves_in_its_home_leads_nowhere(
+    hive: skep.Skep, repo: Repository, user: Path, tmp_path: Path
+) -> None:
+    for path in (".codex/config.toml", ".codex/auth.json", "private/config.toml"):
+        (user / path).parent.mkdir(exist_ok=True)
+        (user / path).write_text(f"# of the user: {path}\n")
+    script = f"""#!/bin/sh
+    cat >/dev/null
+    echo evil >> {user}/.codex/config.toml && echo CHANGED
+    if test -L "$HOME/.codex"; then echo STAYED; fi
+    rm -f "$HOME/.codex/auth.json" && echo '"refreshed"' > "$HOME/.codex/auth.json"
+    rm -f "$HOME/.codex/config.toml" && echo '"evil"' > "$HOME/.codex/config.toml"
+    test "$SKEP_ATTEMPT" = 2 && mv "$HOME/.codex" "$HOME/old" && ln -s {user}/private "$HOME/.codex"
+    ln -sf {user}/private/config.toml "$(ls "$SKEP_OUT"/.*-errors)"
+    exit 3
+    """
+    program = tmp_path / "codex"
+    program.write_text(script)
+    program.chmod(0o755)
+    agent = skep.AgentSpec(name="coder", runtime="codex", options={"program": str(program)})
+    task = skep.Task(id="a", prompt="go", retries=2)
+    session = await hive.start(skep.Plan(name="p", agents=(agent,), tasks=(task,)))
+    (result,) = await session.results(["a"])
+    assert (result.ok, result.attempts, result.detail) == (False, 3, "exit code 3")
+    found = {path: (user / path).read_text() for path in (".codex/config.toml", ".codex/auth.json", "private/config.toml")}
+    assert found == {
+        ".codex/config.toml": "# of the user: .codex/config.toml\n",
+        ".codex/auth.json": '"refreshed"\n',  # a login that was refreshed is the user's new one
+        "private/config.toml": "# of the user: private/config.toml\n",
+    }
+    shown = "".join(path.read_text() for path in (repo.top / ".skep" / "transcripts").rglob("*.cast"))
+    assert "CHANGED" not in shown
+    assert "STAYED" not in shown
+
+
+async def test_the_way_from_a_worktree_to_its_repository_stays(hive: skep.Skep) -> None:
+    script = """
+    entry=$(git rev-parse --git-dir)
+    mkdir "$entry/evil" && cp -r "$(git rev-parse --git-common-dir)/HEAD" "$entry/evil/"
+    echo "$entry/evil" > "$entry/commondir" && exit 1
+    rm -f "$entry/commondir" && exit 2
+    mv "$entry/evil" "$entry/commondir" 2>/dev/null && test -d "$entry/commondir" && exit 3
+    echo kept > kept.txt
+    """
+    session = await hive.session("ways")
+    result = await (await session.submit(skep.Task(id="a", run=script))).result()
+    assert (result.ok, result.detail) == (True, "")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from skep.agents import Job, Spent
+from skep.agents import Job, Spent, left
 from skep.agents.servers import Server
 from skep.errors import Invalid
 
+#: Bytes of a login that a client refreshed, and of a thread that it kept.
+MAX_LOGIN, MAX_THREAD = 1 << 20, 1 << 30
 #: Arguments of tools that say in one line what is done.
 _ABOUT = ("command", "file_path", "filePath", "path", "pattern", "url", "query", "description", "prompt", "text", "question")
 
@@ -69,10 +72,12 @@ class Client(Struct, frozen=True, kw_only=True):
         return job.conversation if found is not None and self.holds(found, job.conversation) else ""
 
     def kept(self, home: str, cwd: str, thread: str) -> Path | None:
-        """The file with the thread of that folder, below that home."""
+        """The file with the thread of that folder, below that home; no link, pipe or monster that an agent put in its place."""
         if not re.fullmatch(r"\w[\w-]*", thread):
             return None
-        return next(Path(home).glob(self.threads.format(id=thread, cwd=re.sub(r"[^a-zA-Z0-9]", "-", cwd))), None)
+        where = self.threads.format(id=thread, cwd=re.sub(r"[^a-zA-Z0-9]", "-", cwd))
+        found = next(Path(os.path.realpath(home)).glob(where), None)
+        return found if found is not None and _is_plain(found) else None
 
     def lend(self, job: Job) -> bool:
         """Puts a copy of a past conversation where the job's client looks for it; whether there is one."""
@@ -80,9 +85,8 @@ class Client(Struct, frozen=True, kw_only=True):
         here = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
         if found is None or "*" in here:
             return False
-        place = Path(job.home) / here
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(found, place)
+        os.makedirs(job.home, mode=0o700, exist_ok=True)
+        shutil.copyfile(found, _cleared(Path(job.home), here))
         return True
 
     @contextlib.contextmanager
@@ -91,22 +95,18 @@ class Client(Struct, frozen=True, kw_only=True):
         home, users = Path(job.home), Path(job.env.get("HOME") or os.path.expanduser("~"))
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         written = [name for name in self.merged if job.servers]
-        names = [name for name in (*self.logins, *self.settings) if name not in written]
-        shared = [(home / name, users / name) for name in names if (users / name).is_file()]
+        for name in (*self.logins, *self.settings):
+            if name not in written and (users / name).is_file():
+                _share(home, name, users / name)
         for name in written:
-            _merge(home / name, users / name, self.merged[name](job.servers))
-        for mine, login in shared:
-            mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not mine.is_symlink():
-                mine.unlink(missing_ok=True)
-                mine.symlink_to(login)
+            _merge(_cleared(home, name), users / name, self.merged[name](job.servers))
         try:
             yield {**job.env, **self.quiet, "HOME": str(home)}
         finally:
-            for mine, login in shared:
-                _give_back(mine, login)
+            for name in self.logins:
+                _give_back(home, name, users / name)
             for name in written:
-                (home / name).unlink(missing_ok=True)
+                _cleared(home, name)
 
 
 def _merge(mine: Path, users: Path, told: Mapping[str, Any]) -> None:
@@ -118,20 +118,53 @@ def _merge(mine: Path, users: Path, told: Mapping[str, Any]) -> None:
         raise Invalid(f"{users} cannot be read as JSON: {error}.", fix) from None
     for name, value in told.items():
         found[name] = {**value, **found[name]} if isinstance(found.get(name), dict) else value
-    mine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mine.unlink(missing_ok=True)
     mine.write_bytes(msgspec.json.encode(found))
 
 
-def _give_back(mine: Path, login: Path) -> None:
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file of a size that threads have, and no link leads there: an agent may have put anything in its place."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_size <= MAX_THREAD and os.path.realpath(path) == str(path)
+
+
+def _share(home: Path, name: str, users: Path) -> None:
+    """Puts a link to a file of the user's into a home."""
+    mine = home / name
+    if os.path.realpath(mine.parent) != os.path.join(os.path.realpath(home), os.path.dirname(name)) or _link(mine) != str(users):
+        _cleared(home, name).symlink_to(users)
+
+
+def _link(path: Path) -> str:
+    return os.readlink(path) if path.is_symlink() else ""
+
+
+def _cleared(home: Path, name: str) -> Path:
+    """A path in a home where nothing is. What attempts left there is not trusted: no link of theirs is followed, and what stands
+    in the way goes.
+    """
+    folder = home
+    for part in Path(name).parent.parts:
+        folder /= part
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink(missing_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    path = home / name
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _give_back(home: Path, name: str, login: Path) -> None:
     """A client that replaced the link by a file has refreshed the login: the user gets it, as the old one no longer works."""
-    if mine.is_symlink() or not mine.is_file():
-        return
     with contextlib.suppress(OSError):
-        aside = login.with_name(f"{login.name}.{os.getpid()}")
-        shutil.copy2(mine, aside)
-        os.replace(aside, login)
-        mine.unlink()
+        refreshed = left.read(home, name, MAX_LOGIN)
+        if login.is_file():
+            aside = login.with_name(f"{login.name}.{os.getpid()}")
+            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+                file.write(refreshed)
+            os.replace(aside, login)
+            (home / name).unlink()
 
 
 def about(given: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from skep.agents import LOST, Ending, Host, Job
+from skep.agents import LOST, Ending, Host, Job, left
 from skep.agents.endings import Failed
 from skep.agents.process import end
 from skep.errors import Invalid, SkepError
@@ -139,9 +139,9 @@ class Lines:
     def complaint(self) -> str:
         """The last line that it wrote to standard error, or that was no JSON."""
         try:
-            with self._errors.open("rb") as file:
-                file.seek(max(0, self._errors.stat().st_size - 65_536))
-                lines = file.read().decode(errors="replace").splitlines()
+            out = self._errors.parent
+            said = left.read(out.parent, f"{out.name}/{self._errors.name}", 65_536, cut="begin")
+            lines = said.decode(errors="replace").splitlines()
         except OSError:
             lines = []
         found = next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 
-from skep.agents import Ability, Ending, Host, Job, worker
+from skep.agents import Ability, Ending, Host, Job, left, worker
 from skep.agents.callables import kept
 from skep.agents.process import carry_out
 from skep.terminals import Profile, Terminals
+
+#: Bytes of a result that is looked at; the log takes less.
+MAX_RESULT = 64 << 20
 
 
 class PythonRuntime:
@@ -50,7 +53,8 @@ class PythonRuntime:
         if isinstance(ended, Ending):
             return ended
         try:
-            found: dict[str, Any] = msgspec.json.decode(answer.read_bytes(), type=dict[str, Any])
+            said = left.read(answer.parent.parent, f"{answer.parent.name}/{answer.name}", MAX_RESULT)
+            found: dict[str, Any] = msgspec.json.decode(said, type=dict[str, Any])
         except (OSError, msgspec.MsgspecError):
             how = f"exit code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
             return Ending(ok=False, cause="exit", detail=f"the process ended without a result: {how}", exit_code=ended.code)

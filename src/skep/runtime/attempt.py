@@ -38,6 +38,7 @@ from skep.runtime.confined import Wards
 from skep.runtime.desk import Desk
 from skep.runtime.doorway import Doorway
 from skep.runtime.environment import Told
+from skep.runtime.grants import keeps_home
 from skep.runtime.reports import shown
 from skep.security import Bounds
 from skep.store import Blobs
@@ -240,11 +241,13 @@ class Work:
             return None
         node = self.node
         environment.empty(self.home)
-        if node.runtimes[self.spec.runtime].wants:  # a client, which keeps its conversation
+        granted = [self.folder, self.door.folder]
+        if keeps_home(self.spec.runtime):
             os.makedirs(self.keeps, exist_ok=True)
+            granted.append(self.keeps)
         around = await node.workspace.around("" if mode_of(self.command.task) == "none" else self.cwd)
         env.update({name: value for name, value in around.env.items() if name not in env})
-        return bounds(self.said, node.folder, node.state, env, around, (self.folder, self.keeps, self.door.folder), self.home)
+        return bounds(self.said, node.folder, node.state, env, around, granted, self.home)
 
     async def _work(self, runtime: Runtime, env: dict[str, str]) -> inp.Input:
         command, node = self.command, self.node

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from skep.agents import left
 from skep.agents.brief import MAX_INSTRUCTIONS, Brief, compose, fenced, role_of
 from skep.core.commands import StartAttempt
 from skep.core.messages import talks
@@ -87,13 +88,11 @@ def line(command: Command | None) -> str:
 
 def instructions(folder: Path) -> str:
     """The project's instructions for agents; nothing if there are none, or if the file is a link that leads out of the folder."""
-    path = folder / INSTRUCTIONS
+    real = folder.resolve()
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            return ""
-        with path.open("rb") as file:
-            return file.read(4 * MAX_INSTRUCTIONS).decode(errors="replace")
-    except OSError:
+        path = (folder / INSTRUCTIONS).resolve().relative_to(real)
+        return left.read(real, path, 4 * MAX_INSTRUCTIONS, cut="end").decode(errors="replace")
+    except (OSError, ValueError, RuntimeError):  # it leads out, or round in a circle
         return ""
 
 

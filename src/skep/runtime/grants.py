@@ -46,6 +46,11 @@ def needs(spec: AgentSpec, env: Mapping[str, str] = os.environ) -> Confinement |
     )
 
 
+def keeps_home(runtime: str) -> bool:
+    """Whether programs of a runtime keep something in the task's home; of others only Skep does, and they do not see it."""
+    return runtime in CLIENTS or runtime == "acp"
+
+
 def _speaker(word: str) -> Client | None:
     """The client whose adapter a word of a command line names: `codex-acp`, `@agentclientprotocol/claude-agent-acp@1`."""
     name = os.path.basename(word)

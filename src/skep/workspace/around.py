@@ -49,7 +49,8 @@ class Surroundings:
         return Around(
             write=(str(root), str(entry)),
             read=(str(common), *await asyncio.to_thread(_borrowed, store)),
-            instead=instead,
+            # What leads from here to the repository stays: Skep's git comes this way too.
+            instead={**instead, str(entry / "commondir"): str(entry / "commondir")},
             env=env | await self._who(),
         )
 

@@ -404,6 +404,10 @@ class Session:
         """Interrupts what runs, keeps its work, pauses; returns the number of attempts interrupted."""
         return await self.hive.call(rq.Stop(session=self.name, why=why, by=self.hive.by))
 
+    async def interrupt(self, task: str) -> str:
+        """Ends the attempt of one task and keeps its work; the task asks how to go on. Returns the id of its agent."""
+        return str(await self._tell(inp.Interrupt(at=0, task=task, by=self.hive.by)))
+
     async def resume(self) -> SessionView:
         """Goes on."""
         return await self.hive.call(rq.Activate(session=self.name, by=self.hive.by))

@@ -37,6 +37,11 @@ def asking(question: str) -> Desk:
         case "login":
             desk.submit(run("a"), run("b", "a"))
             desk.tell(desk.report(inp.Ended, "a", outcome="interrupted", cause="login", detail="Not logged in"))
+        case "held":
+            desk.submit(run("a"), run("b", "a"))
+            desk.spawn("a")
+            desk.tell(inp.Interrupt(at=0, task="a"))
+            desk.gone("a")
         case "vote":
             desk = Desk(AgentSpec(name="judge", runtime="x", count=2), base="c0")
             desk.submit(run("a", candidates=("", ""), vote=Vote(by="judge")), run("b", "a"))
@@ -77,6 +82,10 @@ FOLLOWS = {
     ("conflict", "merge"): ("merging", "waiting"),
     ("rerun", "rerun"): ("running", "waiting"),
     ("rerun", "skip"): ("skipped", "skipped"),
+    ("held", "approve"): ("running", "waiting"),
+    ("held", "rerun"): ("running", "waiting"),
+    ("held", "reject"): ("cancelled", "skipped"),
+    ("held", "skip"): ("skipped", "skipped"),
     ("login", "approve"): ("running", "waiting"),
     ("login", "rerun"): ("running", "waiting"),
     ("login", "reject"): ("cancelled", "skipped"),

@@ -9,7 +9,7 @@ from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import MAX_DETAIL, after_success, close
 from skep.core.model import Entry, TaskState
-from skep.core.retry import MAX_INTERRUPTIONS, retries_of, wait
+from skep.core.retry import HELD, MAX_INTERRUPTIONS, retries_of, wait
 from skep.core.turn import Turn
 from skep.errors import Conflict, Invalid
 
@@ -174,12 +174,14 @@ def failed(turn: Turn, entry: Entry, report: inp.Ended) -> None:
 def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     """Nobody's failure. Crashes have a limit of their own; a stop by a person, or waiting for a provider, counts for nothing.
 
-    So does a login that is missing: that asks a person, and is not tried again by itself.
+    So does an interruption by a person, who says how the task goes on, and a login that is missing: that asks a person, and is
+    not tried again by itself.
     """
     attempt, task = entry.attempt, entry.task
     assert attempt is not None
     stopped, waits, login = attempt.ending == "stopped", report.until > turn.at, report.cause == "login"
-    counted = not (stopped or waits or login)
+    held = attempt.ending == HELD
+    counted = not (stopped or waits or login or held)
     cause, detail = report.cause or "interrupted", report.detail
     if not detail:
         detail = "its owner or node died" if attempt.ending == "lost" else attempt.ending or "its process vanished"
@@ -198,6 +200,8 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     question = ""
     if counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
         then, until = "gave-up", 0
+    elif held:
+        then, until, question = "needs-you", 0, "held"
     elif login and not stopped:
         then, until, question = "needs-you", 0, "login"
     elif task.recovery == "ask" and begun and not waits and cause != "infrastructure":

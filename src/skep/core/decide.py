@@ -209,6 +209,7 @@ _HANDLERS: dict[type, Callable[[Turn, Any], Any]] = {
     inp.Permit: approvals.permit,
     inp.Claim: claims.claim,
     inp.Release: claims.release,
+    inp.Interrupt: people.interrupt,
     inp.Pause: _pause,
     inp.Resume: _resume,
     inp.Close: _close,

@@ -333,6 +333,14 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False, tag="claim"):
     by: str = ""
 
 
+class Interrupt(Struct, frozen=True, kw_only=True, gc=False, tag="interrupt"):
+    """End the attempt of one task, keep its work, and leave the task to a person: nobody's failure."""
+
+    at: int
+    task: str
+    by: str = ""
+
+
 class Release(Struct, frozen=True, kw_only=True, gc=False, tag="release"):
     """Whoever took a task by hand gives it back."""
 
@@ -417,6 +425,7 @@ Input = (
     | Permit
     | Claim
     | Release
+    | Interrupt
     | Pause
     | Resume
     | Close

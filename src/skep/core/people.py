@@ -12,6 +12,7 @@ from skep.core import inputs as inp
 from skep.core.closing import after_success, close
 from skep.core.merges import refuse_stacked
 from skep.core.model import TERMINAL, Answer, Entry, TaskState
+from skep.core.retry import HELD
 from skep.core.rules import waiting
 from skep.core.scope import failed, without
 from skep.core.turn import Turn, is_open
@@ -25,6 +26,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "merge": ("approve", "merge", "reject", "skip"),
     "conflict": ("rerun", "reject", "skip", "merge"),
     "rerun": ("rerun", "skip"),
+    "held": ("approve", "rerun", "reject", "skip"),
     "login": ("approve", "rerun", "reject", "skip"),
     "vote": ("choose", "reject", "skip"),
     "plan": ("approve", "reject", "skip"),
@@ -55,6 +57,19 @@ def cancel(turn: Turn, given: inp.Cancel) -> tuple[str, ...]:
             culprit = next((need for need in entry.task.needs if need in fell), entry.task.parent)
             close(turn, entry, "needs", f"needs {culprit}, which was cancelled", given.by)
     return tuple(falling)
+
+
+def interrupt(turn: Turn, given: inp.Interrupt) -> str:
+    """Ends the attempt under way; its work is kept, and the task asks a person how to go on. Returns the agent's id.
+
+    Raises:
+        Conflict: no agent is at work on it.
+    """
+    entry = turn.entry(given.task)
+    if entry.state != "running" or entry.attempt is None or entry.attempt.stage not in ("starting", "working"):
+        raise Conflict(f"no agent is at work on task '{given.task}'", "`skep status` shows who works on what.")
+    turn.emit(ev.AttemptEnding(turn.at, given.task, entry.attempt.n, HELD))
+    return entry.attempt.agent
 
 
 def retry(turn: Turn, given: inp.Retry) -> None:
@@ -168,7 +183,7 @@ def answer(turn: Turn, given: inp.Say) -> None:
         _decided(turn, entry, given)
     elif given.answer != "reject":
         turn.emit(ev.TaskAnswered(turn.at, given.task, given.answer, _follows(entry, given.answer), given.comment, given.by))
-    elif entry.question in ("approve before", "gate", "login"):
+    elif entry.question in ("approve before", "gate", "login", "held"):
         close(turn, entry, "rejected", given.comment or "a person said no", given.by)
     elif entry.chosen:
         turn.emit(ev.CandidateRefused(turn.at, given.task, entry.chosen, given.comment or "a person said no", given.by))
@@ -207,6 +222,6 @@ def _follows(entry: Entry, said: Answer) -> TaskState:
         return "skipped"
     if entry.question == "approve before":
         return "waiting"  # to be looked at again: a foreach is expanded now, not run
-    if said == "rerun":
+    if said == "rerun" or entry.question == "held":
         return "waiting" if entry.unmet else "ready"
     return "merging" if entry.commit and entry.task.merge != "never" else "done"

@@ -6,6 +6,8 @@ from skep.core.model import Retries, Task
 
 #: Interruptions that were nobody's doing (crashes, lost nodes) before a task gives up: a task that kills its owner ends, too.
 MAX_INTERRUPTIONS = 5
+#: Why an attempt ends that a person interrupts alone: its task waits for their word.
+HELD = "interrupted by a person"
 #: Longest wait between two attempts, seconds.
 MAX_BACKOFF = 300.0
 

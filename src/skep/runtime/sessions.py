@@ -55,6 +55,7 @@ FOR_PEOPLE = (
     inp.Retry,
     inp.Say,
     inp.Permit,
+    inp.Interrupt,
     inp.Pause,
     inp.Resume,
     inp.Close,

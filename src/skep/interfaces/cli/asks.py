@@ -24,6 +24,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
         "its client is not logged in; log in, then say so",
         ("skep approve {}", "skep retry {} --with AGENT", "skep deny {}"),
     ),
+    "held": ("it was interrupted; go on?", ("skep approve {}", "skep retry {} --with AGENT", "skep deny {}")),
     "rerun": ("it may have run already; run it again?", ("skep resume --decide {}=rerun", "skep resume --decide {}=skip")),
 }
 

@@ -169,16 +169,34 @@ def retry(task: str, message: str, agent: str, session: str, as_json: bool) -> N
     _say(session, as_json, work)
 
 
-@command("stop", ("skep stop", "the newest session"), ("skep stop feature-7", "this one"))
+@command(
+    "stop",
+    ("skep stop", "the newest session"),
+    ("skep stop feature-7", "this one"),
+    ("skep stop --task api", "the agent of one task; the others go on"),
+)
 @click.argument("name", metavar="[SESSION]", default="")
+@click.option("--task", default="", metavar="TASK", help="Interrupt this task's agent alone; the task waits for your word.")
 @json_option
-def stop(name: str, as_json: bool) -> None:
-    """Interrupt what runs of a session and keep its work; the same as Ctrl-C where it runs."""
+def stop(name: str, task: str, as_json: bool) -> None:
+    """Interrupt what runs of a session and keep its work; the same as Ctrl-C where it runs.
+
+    With --task one agent is interrupted, and the rest goes on. Its work is kept; `skep tell` leaves it a word, and with
+    `skep approve TASK` it goes on, in its own conversation if its client can.
+    """
+
+    async def one(found: Session) -> tuple[str, dict[str, Any]]:
+        agent = await found.interrupt(task)
+        steps = f"skep tell {quote(agent)} 'TEXT'  |  skep approve {quote(task)}  |  skep deny {quote(task)}"
+        return f"{agent} is interrupted, its work is kept, no try counted\nnext: {steps}", {"task": task, "agent": agent}
 
     async def work(found: Session) -> tuple[str, dict[str, Any]]:
         number = await found.stop("stopped by a person")
         return f"stopped: {count(number, 'attempt')} interrupted, work kept; no try counted", {"interrupted": number}
 
+    if task:
+        _say(name, as_json, one, onward="never")
+        return
     _say(name, as_json, work, onward="always")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +38,7 @@ from skep.runtime.desk import Desk
 from skep.runtime.doorway import Doorway
 from skep.runtime.environment import Told
 from skep.runtime.grants import keeps_home
+from skep.runtime.homes import home
 from skep.runtime.reports import shown
 from skep.security import Bounds
 from skep.store import Blobs
@@ -83,11 +83,6 @@ def mode_of(task: Task) -> str:
 def place_of(task: Task) -> str:
     """Name of the worktree of a task: its own, or the session's. Its attempts have the same, as clients find threads by it."""
     return "shared" if mode_of(task) == "shared" else f"task/{task.id}"
-
-
-def short(session: str, *parts: object) -> str:
-    """A folder name for something of a session: names of tasks may hold anything, file names may not."""
-    return hashlib.sha256("\0".join((session, *map(str, parts))).encode()).hexdigest()[:24]
 
 
 class Work:
@@ -136,7 +131,7 @@ class Work:
         self.folder = f"{node.marks['SKEP_HOME']}/attempts/{session}-{command.slot}"
         self.home = f"{self.folder}.home"  # of what is confined
         self.door = Doorway(f"{self.folder}.door", desk.serve)
-        self.keeps = f"{node.marks['SKEP_HOME']}/homes/{short(session, command.task.id)}"  # what its conversation leaves
+        self.keeps = home(node.marks["SKEP_HOME"], session, command.task.id)  # what its conversation leaves
         self.transcript = Transcript.create(node.transcripts, session, command.task.id, command.n)
         self.cwd = ""
         self.wip = ""

@@ -22,8 +22,9 @@ from skep.core.state import State, unpack
 from skep.errors import Conflict, Denied, Invalid, Unavailable
 from skep.runtime import environment
 from skep.runtime import requests as rq
-from skep.runtime.attempt import Node, mode_of, place_of, short
+from skep.runtime.attempt import Node, mode_of, place_of
 from skep.runtime.bounds import bounds, of_agent
+from skep.runtime.homes import home
 from skep.runtime.parts import Parts
 from skep.runtime.results import missing
 from skep.runtime.views import InquiryView
@@ -183,8 +184,7 @@ class Inquiries:
 
 def _past(node: Node, session: str, entry: Entry) -> tuple[str, str]:
     """Home and folder in which the conversation was held."""
-    home = f"{node.marks['SKEP_HOME']}/homes/{short(session, entry.task.id)}"
-    return home, node.workspace.path(session, place_of(entry.task))
+    return home(node.marks["SKEP_HOME"], session, entry.task.id), node.workspace.path(session, place_of(entry.task))
 
 
 def _env(node: Node, session: str, entry: Entry, nonce: str, wants: tuple[str, ...]) -> dict[str, str]:

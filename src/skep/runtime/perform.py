@@ -24,11 +24,12 @@ from skep.core.terms import Command
 from skep.errors import Bug, SkepError
 from skep.runtime import ballots, conflicts, environment, phases
 from skep.runtime.asking import Leave
-from skep.runtime.attempt import Node, Work, mode_of, place_of, short
+from skep.runtime.attempt import Node, Work, mode_of, place_of
 from skep.runtime.bounds import bounds, of_agent, settled
 from skep.runtime.checks import Checked, check, excused, setups
 from skep.runtime.deputies import Deputies
 from skep.runtime.desk import Desk
+from skep.runtime.homes import short
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
@@ -160,6 +161,10 @@ class Performer:
 
     def _desk(self, session: Loop, command: StartAttempt) -> Desk:
         return Desk(session, command, self._now, lambda agent: self.hand_over(session, agent))
+
+    def at_work(self, session: str) -> set[str]:
+        """The tasks of a session for which something is being done here."""
+        return {key[2] for key in self._in_hand if key[0] == session}
 
     def hand_over(self, session: Loop, agent: str) -> bool:
         """Gives an agent at work what waits for it, if it can hear; returns whether it could."""

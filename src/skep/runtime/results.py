@@ -19,10 +19,12 @@ from skep.errors import Conflict, NotFound
 from skep.runtime import copies
 from skep.runtime import requests as rq
 from skep.runtime.choice import ChoiceView, choice_view
+from skep.runtime.homes import set_aside
 from skep.runtime.mail import Handed, MailView, mail_view
 from skep.runtime.names import stem_of
 from skep.runtime.parts import Parts
 from skep.runtime.views import SessionView
+from skep.workspace.erase import erase
 
 if TYPE_CHECKING:
     from skep.runtime.sessions import Sessions
@@ -177,6 +179,10 @@ class Results:
             if asked.task or (state in TERMINAL and (kind == "wip" or state != "done")):
                 gone.append(name)
         await self._parts.workspace.drop(session, gone)
+        # Homes of what is open stay, as it goes on in its conversation; nothing begins between this look and their going.
+        kept = {name for name, state in states.items() if state not in TERMINAL} | self._parts.performer.at_work(session)
+        for home in set_aside(str(self._parts.state), session, [asked.task] if asked.task else None, kept):
+            await asyncio.to_thread(erase, home)
         return gone
 
     async def _drop(self, asked: rq.Drop) -> list[str]:
@@ -188,6 +194,8 @@ class Results:
                 f"nothing else holds the work of session {asked.session}: {', '.join(held[:10])}; nothing was dropped",
                 f"Look: git log --all --glob=refs/skep/{asked.session}. To lose it: skep session drop --unmerged {asked.session}",
             )
+        for home in set_aside(str(self._parts.state), asked.session, None):
+            await asyncio.to_thread(erase, home)
         return held
 
     async def _message(self, asked: rq.Message) -> Handed:

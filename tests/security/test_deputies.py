@@ -13,6 +13,8 @@ import pytest
 import skep
 from skep.core import events as ev
 from skep.core.terms import Notify
+from skep.runtime import requests as rq
+from skep.runtime.deputies import Deputy, admitted
 from tests.runtime.gates import Gate, gates
 from tests.runtime.traces import left_behind
 from tests.workspace.repository import Repository
@@ -104,7 +106,7 @@ async def test_one_that_was_not_said_to_answers_nothing(repo: Repository, gate: 
         await session.cancel("api")
 
 
-@pytest.mark.parametrize("what", ["cancel api", "stop", "add --run true", "discard"])
+@pytest.mark.parametrize("what", ["cancel api", "stop", "add --run true", "discard", "tell coder-1 hello"])
 async def test_it_answers_and_changes_nothing_else(
     repo: Repository, gate: Gate, plan: Callable[..., skep.Plan], what: str
 ) -> None:
@@ -204,3 +206,14 @@ async def test_what_a_command_leaves_behind_answers_nothing(repo: Repository, ga
         gate.go()
         assert "runs inside an attempt" in (await gate.begun())[0]
         await session.cancel("api")
+
+
+def test_it_also_answers_what_an_agent_asks_its_person_in_words() -> None:
+    deputy = Deputy("p-1", "0" * 32, (), ())
+    answer = rq.Message(session="p-1", agent="coder-1", text="v2", answers="q1")
+    assert admitted(deputy, answer, "p-1") is answer
+    for other in (rq.Message(session="p-1", agent="coder-1", text="do it"), rq.Stop(session="p-1")):
+        with pytest.raises(skep.SkepError, match="change nothing else"):
+            admitted(deputy, other, "p-1")
+    with pytest.raises(skep.SkepError, match="its own session alone"):
+        admitted(deputy, answer, "p-2")

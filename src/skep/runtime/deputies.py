@@ -87,18 +87,20 @@ def admitted(deputy: Deputy, request: rq.AnyRequest, session: str) -> rq.AnyRequ
     """
     if isinstance(request, SEES):
         return request
-    if not isinstance(request, rq.Tell) or not isinstance(request.input, SAYS):
+    says = isinstance(request, rq.Tell) and isinstance(request.input, SAYS)
+    if not (says or (isinstance(request, rq.Message) and request.answers)):
         raise Denied("a notify command may answer what is asked, and change nothing else", "Do it in a shell of your own.")
     if session != deputy.session:
         raise Denied("a notify command answers for its own session alone", "Do it in a shell of your own.")
     if unchanged(deputy.seals) != deputy.identity:
         raise Denied("the notify command was changed while it ran, so it does not answer", "Do it in a shell of your own.")
-    return replace(request, input=replace(request.input, by=BY))
+    return replace(request, input=replace(request.input, by=BY)) if isinstance(request, rq.Tell) else request
 
 
 async def admit(deputy: Deputy, request: rq.AnyRequest, resolve: Callable[[str], Awaitable[str]]) -> rq.AnyRequest:
     """See `admitted`; `resolve` gives the session that goes by a name."""
-    return admitted(deputy, request, await resolve(request.session) if isinstance(request, rq.Tell) else "")
+    named = request.session if isinstance(request, rq.Tell | rq.Message) else ""
+    return admitted(deputy, request, await resolve(named) if named else "")
 
 
 def sealed(plan: Plan, cwd: str, path: str) -> Plan:

@@ -318,6 +318,24 @@ async def test_what_a_client_leaves_in_its_home_leads_nowhere(
     assert "STAYED" not in shown
 
 
+async def test_the_key_of_a_clients_provider_is_in_nothing_that_is_kept(
+    hive: skep.Skep, repo: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", CANARY)
+    repo("config", "--unset", "http.extraheader")
+    says = '{"type":"result","subtype":"success","result":"it is %s"}\\n'
+    program = tmp_path / "claude"
+    program.write_text(f"#!/bin/sh\nread x; echo x > x.txt; env; printf '{says}' \"$ANTHROPIC_API_KEY\"; cat >/dev/null\n")
+    program.chmod(0o755)
+    agent = skep.AgentSpec(name="coder", runtime="claude", options={"program": str(program)})
+    session = await hive.start(skep.Plan(name="p", agents=(agent,), tasks=(skep.Task(id="a", prompt="go"),)))
+    (result,) = await session.results(["a"])
+    assert (result.ok, result.value) == (True, "it is [secret]"), result
+    await session.stop()
+    found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert found == []
+
+
 async def test_the_way_from_a_worktree_to_its_repository_stays(hive: skep.Skep) -> None:
     script = """
     entry=$(git rev-parse --git-dir)

@@ -216,7 +216,8 @@ class Work:
         env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
         self._open(env)
-        secrets, within = tuple(environment.secrets(command.task.secrets).values()), await self._bounds(env)
+        hidden = environment.secrets(command.task.secrets) | environment.keys(environment.matching(runtime.wants))
+        secrets, within = tuple(hidden.values()), await self._bounds(env)
         self.desk.secrets = secrets
         with node.wards.of(command.nonce, within, secrets, self.said.network):
             return await self._work(runtime, env)

@@ -37,6 +37,8 @@ ALLOWED = (
     "SSL_CERT_DIR",
     "XDG_RUNTIME_DIR",
 )
+#: How variables end that hold a key of a client's provider: what it prints is shown without their values.
+KEYS = ("*KEY", "*TOKEN", "*SECRET", "*PASSWORD")
 #: Nothing may wait for a key that nobody presses.
 QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "TERM": "xterm-256color"}
 #: Characters of feedback in the environment: Linux takes at most 128 KiB a variable.
@@ -106,6 +108,11 @@ def secrets(names: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[s
             f"Set the environment variable {missing[0]} before `skep run` or `skep resume`, then `skep retry` the task.",
         )
     return {name: own[name] for name in names}
+
+
+def keys(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Those of the variables that a client gets of the owner which hold a key."""
+    return matching(KEYS, wanted)
 
 
 def marks(workspace: Path, state: Path) -> dict[str, str]:

@@ -122,7 +122,8 @@ def _step(state: State, task: Task, level: int) -> Step:
     voters = tuple(f"{kind.name}-{seat}" for seat in range(1, kind.count + 1)) if kind is not None else ()
     if not task.candidates:
         return Step(task.id, level, task.needs, mode_of(task), explain(state, task), voters=voters)
-    rivals = (replace(task, agent=name or task.agent, candidates=(), vote=None) for name in task.candidates)
+    # Tasks of their own, which the state does not know.
+    rivals = (replace(task, id=f"{task.id}[{n}]", agent=name or task.agent) for n, name in enumerate(task.candidates, 1))
     return Step(task.id, level, task.needs, mode_of(task), None, tuple(explain(state, rival) for rival in rivals), voters)
 
 

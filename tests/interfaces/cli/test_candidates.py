@@ -38,7 +38,7 @@ def test_a_person_decides_what_the_vote_did_not(user: User, skep: Skep) -> None:
 
 
 def test_a_dry_run_names_who_would_try_and_who_would_vote(user: User, skep: Skep) -> None:
-    named = STORY.replace("agent: coder, candidates: 2", "candidates: [coder, coder]")
+    named = STORY.replace("Write it, agent: coder, candidates: 2", "Do it, candidates: [coder, coder]")
     user.write(
         "wf.yaml", named.replace("    {runtime", "    {type: reviewer, runtime").replace("coder: {", "coder: {type: coder, ")
     )  # a reviewer would score higher

@@ -81,6 +81,10 @@ class Door:
     def _make_folder(self) -> None:
         if not os.path.isdir(self._folder):
             raise Invalid(f"there is no folder {self._folder}", "Name an existing folder.")
+        if "\n" in str(self._folder):
+            raise Invalid("the path of this folder has a line break in it, which git's files cannot hold", "Rename the folder.")
+        if (self._state.exists() or self._state.is_symlink()) and not self._state.is_dir():
+            raise Invalid(f"{self._state} is there and is no folder", "Move it away: Skep keeps its state in a folder there.")
         try:
             self._state.mkdir(mode=0o700, exist_ok=True)
             found = self._state.stat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from skep.errors import Bug, Conflict, Denied, Exhausted, Invalid, NotFound, Ske
 from skep.interfaces.cli.main import cli
 from tests.interfaces.cli.conftest import Skep
 from tests.interfaces.cli.terminal import User
+from tests.workspace.repository import Repository
 
 BAD = [
     "run",
@@ -174,3 +176,55 @@ def test_with_its_standard_streams_closed_it_works_all_the_same(user: User, skep
     for line, code in (("status", 0), ("run nothing.yaml", 2), ("--help", 0)):
         shell = f"{shlex.join(user.command(*line.split()))} <&- >&- 2>&-"
         assert subprocess.run(["bash", "-c", shell], cwd=user.repo.top, env=user.env, check=False).returncode == code, line
+
+
+def test_a_state_folder_that_is_a_file_says_what_to_move(skep: Skep, repo: Repository) -> None:
+    (repo.top / "f.yaml").write_text("version: 1\ntasks: {a: {run: 'true'}}\n", "utf-8")
+    state = repo.top / ".skep"
+    for leads in ("f.yaml", "/nowhere"):
+        state.unlink(missing_ok=True)
+        state.symlink_to(leads)
+        ran = skep("run", "f.yaml")
+        assert ran.code == 2
+        assert "is there and is no folder" in ran.err
+
+
+def test_a_path_with_a_line_break_is_refused_in_a_sentence(skep: Skep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Repository(tmp_path / "line\nbreak")
+    broken.commit({"f.yaml": "version: 1\ntasks: {a: {run: 'true'}}\n"})
+    monkeypatch.chdir(broken.top)
+    ran = skep("run", "f.yaml")
+    assert ran.code == 2
+    assert "has a line break in it" in ran.err
+    assert not (broken.top / ".skep").exists()
+
+
+def test_a_pull_request_needs_gh_and_a_remote_and_then_is_made(
+    skep: Skep, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repo.top / "f.yaml").write_text("version: 1\nname: f\ntasks: {a: {run: 'echo x > made.txt'}}\n", "utf-8")
+    skep("run", "f.yaml")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git", "bash", "sh", "env"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    ran = skep("merge", "--pr")
+    assert ran.code == 1
+    assert "gh is not on the PATH" in ran.err
+    (tools / "gh").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho https://host/pull/7\n')
+    (tools / "gh").chmod(0o755)
+    assert "there is no remote 'origin'" in skep("merge", "--pr").err
+    assert "refs/heads/skep" not in repo("for-each-ref")
+    repo("init", "-q", "--bare", str(tmp_path / "far.git"))
+    repo("remote", "add", "origin", str(tmp_path / "far.git"))
+    ran = skep("merge", "--pr", "--json")
+    assert ran.json["pull"] == "https://host/pull/7"
+    assert "pr create --head skep/f-1 --base trunk --title f-1" in (tmp_path / "asked").read_text()
+    assert repo("ls-remote", "origin", "refs/heads/skep/f-1").split()[0] == ran.json["commit"]
+
+
+def test_attaching_to_what_is_over_says_where_its_output_is(skep: Skep, repo: Repository) -> None:
+    (repo.top / "f.yaml").write_text("version: 1\ntasks: {a: {run: 'true'}}\n", "utf-8")
+    skep("run", "f.yaml")
+    assert "task 'a' is done: nothing runs to watch" in skep("attach", "a").err

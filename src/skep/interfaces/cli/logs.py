@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skep.core.model import TERMINAL
-from skep.errors import NotFound
+from skep.errors import Conflict, NotFound
 from skep.interfaces.cli import exits, place
 from skep.interfaces.cli.out import VERSION, Out, document
 from skep.interfaces.cli.registry import command, json_option, session_option
@@ -246,8 +246,12 @@ def attach(task: str, session: str) -> None:
         from skep.interfaces.cli.seemly import Seemly
 
         async with interrupts() as asked, place.session(session) as found:
-            await found.task(task)
+            view = await found.task(task)
             out, seemly = Out(on_broken=asked.more), Seemly()
+            if view.state in TERMINAL and not view.pid:
+                raise Conflict(
+                    f"task '{task}' is {view.state}: nothing runs to watch", f"`skep logs {task}` has what it printed."
+                )
             click.echo(f"watching {clean(task)}; Ctrl-] leaves", err=True)
             showing = asyncio.ensure_future(
                 Logbook(found, task, out, False, False).follow(None, seemly.feed if out.terminal else None)

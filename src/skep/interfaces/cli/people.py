@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -208,11 +209,23 @@ def stop(name: str, task: str, as_json: bool) -> None:
 @click.argument("name", metavar="[SESSION]", default="")
 @click.option("--branch", default="", help="The branch to bring it to; otherwise the one the session began on.")
 @click.option("--squash", is_flag=True, help="As one commit.")
+@click.option("--pr", "pull", is_flag=True, help="To a branch skep/SESSION, pushed to origin, with a pull request by gh.")
 @json_option
-def merge(name: str, branch: str, squash: bool, as_json: bool) -> None:
+def merge(name: str, branch: str, squash: bool, pull: bool, as_json: bool) -> None:
     """Bring a session's merged work to your branch. If it does not merge, or would touch uncommitted files, nothing changes."""
 
+    async def requested(found: Session) -> tuple[str, dict[str, Any]]:
+        from skep.interfaces.cli.pull import ready, request
+
+        folder, view = found.hive.workspace, await found.status(tasks=False)
+        await asyncio.to_thread(ready, folder)
+        landed = await found.merge(branch or f"skep/{found.name}", squash)
+        address = await asyncio.to_thread(request, folder, landed.branch, view.branch, view.objective or found.name)
+        return f"{landed.branch} is pushed, with a pull request: {address}", {**msgspec.to_builtins(landed), "pull": address}
+
     async def work(found: Session) -> tuple[str, dict[str, Any]]:
+        if pull:
+            return await requested(found)
         landed = await found.merge(branch, squash)
         told = f"merged {found.name}: {short(landed.commit)}" + (f" on {landed.branch}" if landed.branch else "")
         if landed.branch != landed.head:

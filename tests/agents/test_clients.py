@@ -126,6 +126,7 @@ async def test_agents_of_the_protocol_ask(agent: str, allowed: bool, terminals: 
     ending, host = await play(terminals, tmp_path, "acp", file, allowed=allowed)
     assert len(host.asked) == 1
     assert "touch made.txt" in host.asked[0].about
+    assert "touch made.txt" in host.asked[0].arguments["command"]  # by which rules know it
     assert (ending.ok, ending.cause) == ((True, "") if allowed else (False, "denied"))
     assert sum(one.output for one in of(Spent, host.reports)) in (20, 40)
     if allowed or agent != "opencode-acp":  # which ends there

@@ -54,6 +54,11 @@ class Agent:
         """Its `with` when it may do everything."""
         return {"permissions": "all", **self.options}
 
+    @property
+    def refusal(self) -> str:
+        """How its vendor says that the usage of a plan is used up for an hour, in words of the script."""
+        return "retry-after=3600" if self.program == "gemini" else "limit=3600"
+
     def between(self, home: Path) -> None:
         """What has to happen in its home before it can go on in a thread that it began just now.
 

@@ -24,6 +24,7 @@ from skep.workspace import Around
 from tests.clients.agents import MADE, Agent, each, set_up
 from tests.clients.drive import need
 from tests.clients.model_server import ModelServer
+from tests.clients.table import able
 from tests.contracts.runtime import Record, Workshop
 from tests.runtime.traces import left_behind
 from tests.workspace.repository import Repository
@@ -48,7 +49,7 @@ def confinable(folder: Path) -> Sandbox:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("agent", each())
+@pytest.mark.parametrize("agent", able("a task, to its merge"))
 async def test_confined_its_change_is_committed_verified_and_merged(agent: Agent, tmp_path: Path) -> None:
     confinable(tmp_path)
     await merges(agent, tmp_path, "confined (")

@@ -200,8 +200,10 @@ class Session:
         """Whether the agent may do what it asks: one of the options that it offers, or none."""
         call, offered = inner(message, "params", "toolCall"), inner(message, "params", "options")
         given = inner(call, "rawInput")
-        given = given if isinstance(given, dict) else {"title": inner(call, "title")}
         title = str(inner(call, "title") or inner(call, "kind") or "a tool")
+        # Gemini tells the command in the title alone: rules are to know it as one.
+        alone = "command" if inner(call, "kind") == "execute" else "title"
+        given = given if isinstance(given, dict) else {alone: title}
         allowed = self.options.permissions == "all"
         if not allowed:
             ask = Ask(str(inner(call, "toolCallId")), str(inner(call, "kind") or "tool"), given, about(given) or title)

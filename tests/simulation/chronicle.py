@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from skep.core import events as ev
 from skep.core.intent import MergeIntent
-from skep.core.model import Resources, Task
+from skep.core.model import AgentSpec, Cost, Plan, Resources, Task
 
 OVER = frozenset({"done", "skipped", "failed", "gave-up", "cancelled", "replaced"})
 #: Why an attempt is ended by a decision about its task; the decision must stand beside it.
-DECISIONS = frozenset({"cancelled", "deadline", "rejected", "replaced"})
+DECISIONS = frozenset({"cancelled", "deadline", "rejected", "replaced", "limit"})
 
 
 class Told(Struct):
@@ -43,6 +43,20 @@ class Told(Struct):
     closed_in: int = 0
     children: tuple[str, ...] = ()
     dependents: list[str] = []
+    cost: Cost = field(default_factory=Cost)
+    chosen: str = ""
+
+    @property
+    def made_of_others(self) -> bool:
+        """Whether its items, or its candidates, do its work."""
+        return self.task.foreach is not None or bool(self.task.candidates)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has used up its own budget."""
+        budget = self.task.budget
+        spent = budget is not None and 0 < budget.usd <= self.cost.usd + 1e-9
+        return spent or (budget is not None and 0 < budget.tokens <= self.cost.tokens)
 
 
 class Chronicle:
@@ -58,12 +72,19 @@ class Chronicle:
         self.tasks: dict[str, Told] = {}
         self.events: list[ev.Event] = []
         self.keys: dict[str, tuple[str, ...]] = {}
+        #: What tasks propose and nobody has decided yet.
+        self.proposed: dict[str, Sequence[Task]] = {}
         self.merges: list[tuple[str, str]] = []
         self.appends = 0
         self.epoch = 0
         self.tip = ""
+        #: What the session goes by, and the kinds of agents there are.
+        self.plan = Plan(name="")
+        self.specs: dict[str, AgentSpec] = {}
         self.limit = 0
         self.paused = self.closed = False
+        #: Whether what it hears is a copy of a log, which nobody has taken a turn in yet.
+        self.copied = False
         #: What is being merged, and the tasks of it that nothing was said of yet.
         self.intent: MergeIntent | None = None
         self.stack: list[str] = []
@@ -74,9 +95,11 @@ class Chronicle:
         self._most = max_interruptions
         self._batches: set[bytes] = set()
         self._nonces: set[str] = set()
+        #: Called when an append was taken in.
+        self.ended: Callable[[], None] = lambda: None
         #: Called with every event, for whoever wants to tell its story.
         self.told: Callable[[ev.Event], None] = lambda event: None
-        self._last_at = 0
+        self.last_at = 0
         self._touched: list[Told] = []
 
     def acquired(self, epoch: int) -> None:
@@ -93,8 +116,8 @@ class Chronicle:
         self.appends += 1
         self._touched = []
         for event in events:
-            self._check(event.at >= self._last_at, f"time goes back from {self._last_at} to {event.at} in {event}")
-            self._last_at = event.at
+            self._check(event.at >= self.last_at, f"time goes back from {self.last_at} to {event.at} in {event}")
+            self.last_at = event.at
             self.events.append(event)
             self.told(event)
             self._witness(event)
@@ -104,6 +127,7 @@ class Chronicle:
         self._check_whole()
         if self._decided:
             self.intent, self.stack, self._decided = None, [], False
+        self.ended()
 
     def may_run(self, task: str, n: int, nonce: str) -> bool:
         """Whether the log says that this attempt's process exists and may be let go."""
@@ -153,12 +177,15 @@ class Chronicle:
         task = told.task
         states = [self.tasks[need].state for need in task.needs]
         if told.state == "waiting" and all(state in OVER for state in states):
-            judged = bool(task.condition or task.foreach or (task.approve == "before" and not told.approved))
+            judged = bool(task.condition or told.made_of_others or (task.approve == "before" and not told.approved))
             known = judged or any(state != "done" for state in states)
             self._check(not known, f"task {task.id} was not decided in the append in which its last need was")
 
     def _move(self, told: Told, to: str) -> None:
-        self._check(told.state not in OVER or to == "replaced", f"task {told.task.id} is {told.state}, and yet becomes {to}")
+        # That a candidate, a voter or a resolver has failed is no failure of the session.
+        passed = to == "skipped" and told.task.parent and self.tasks[told.task.parent].task.foreach is None
+        over = told.state in OVER and to != "replaced" and not passed
+        self._check(not over, f"task {told.task.id} is {told.state}, and yet becomes {to}")
         told.state = to
         self._touched.append(told)
         if to == "done":
@@ -174,13 +201,28 @@ class Chronicle:
             if former is not None:
                 self._check(former.state == "replaced", f"there are two tasks {task.id}")
                 told.n, told.nonce, told.held, told.ended = former.n, former.nonce, former.held, True
-                told.ending, told.reserved = former.ending, former.reserved
+                told.ending, told.reserved, told.agent, told.spawned = (
+                    former.ending,
+                    former.reserved,
+                    former.agent,
+                    former.spawned,
+                )
         for task in tasks:
             for need in task.needs:
                 self.tasks[need].dependents.append(task.id)
 
     def _on_SessionOpened(self, event: ev.SessionOpened) -> None:
         self.tip, self.limit = event.base, event.plan.limits.agents
+        self._plan(event.plan)
+
+    def _plan(self, plan: Plan) -> None:
+        self.plan, self.specs = plan, {spec.name: spec for spec in plan.agents}
+
+    def _on_PlanChanged(self, event: ev.PlanChanged) -> None:
+        self._plan(event.plan)
+
+    def _on_AgentsDeclared(self, event: ev.AgentsDeclared) -> None:
+        self.specs = self.specs | {spec.name: spec for spec in event.specs}
 
     def _on_SessionBased(self, event: ev.SessionBased) -> None:
         self._check(not self.tip, "the session was based twice")
@@ -229,7 +271,7 @@ class Chronicle:
         task = told.task
         self._check(not self.paused and not self.closed, f"task {task.id} was assigned in a paused session")
         self._check(told.state in ("waiting", "ready"), f"task {task.id} was assigned while {told.state}")
-        self._check(task.foreach is None, f"task {task.id} is a foreach and was assigned itself")
+        self._check(not told.made_of_others, f"task {task.id} is made of others and was assigned itself")
         self._check(not told.held, f"task {task.id} was assigned while attempt {told.n} has processes")
         self._check(event.n == told.n + 1, f"attempt {event.n} of task {task.id} follows attempt {told.n}")
         self._check(event.nonce not in self._nonces, f"the nonce of task {task.id} was used before")
@@ -257,6 +299,9 @@ class Chronicle:
         self._check(not told.ended and not told.ending, f"attempt {event.n} of {event.task} was spawned after its end")
         told.spawned = True
 
+    def _on_AttemptSpent(self, event: ev.AttemptSpent) -> None:
+        self._current(event).cost.add(event.cost)
+
     def _on_AttemptWorked(self, event: ev.AttemptWorked) -> None:
         told = self._current(event)
         self._check(not told.ended, f"attempt {event.n} of {event.task} worked after its end")
@@ -270,13 +315,15 @@ class Chronicle:
         told = self._current(event)
         name, most = told.task.id, retries(told.task)
         self._check(not told.ended, f"attempt {event.n} of {name} ended twice")
-        told.ended, told.held, told.until = True, not event.gone, event.until
+        told.ended, told.held = True, not event.gone
+        # Limits of providers are judged by who heard them.
+        told.until = event.until if event.then == "parked" and event.cause != "limit" else 0
         if event.outcome == "ok":
             told.commit = event.commit
             self._check(event.then in ("done", "merging", "needs-you"), f"{name} succeeded and becomes {event.then}")
         elif event.outcome == "failed":
             told.failures += 1
-            allowed = ("failed",) if told.failures > most else ("ready", "waiting", "parked")
+            allowed = ("failed",) if told.failures > most or told.over else ("ready", "waiting", "parked")
             self._check(event.then in allowed, f"{name} failed {told.failures} times of {most + 1} and becomes {event.then}")
         elif event.counted:
             told.interruptions += 1
@@ -305,6 +352,7 @@ class Chronicle:
         self._move(told, event.state)
 
     def _on_TaskAsked(self, event: ev.TaskAsked) -> None:
+        self.tasks[event.task].answered = False
         self._move(self.tasks[event.task], "needs-you")
 
     def _on_TaskAnswered(self, event: ev.TaskAnswered) -> None:
@@ -317,12 +365,43 @@ class Chronicle:
     def _on_TaskRetried(self, event: ev.TaskRetried) -> None:
         told = self.tasks[event.task]
         self._check(told.state in OVER or told.state in ("needs-you", "parked"), f"{event.task} was retried while {told.state}")
-        told.state = "expanded" if told.children else "waiting"
+        told.state = "expanded" if told.children and told.made_of_others else "waiting"
         told.failures = told.interruptions = told.done = told.until = 0
         told.deadline_held = told.begun = False
+        told.chosen = ""
         for dependent in (self.tasks[name] for name in told.dependents):
             if dependent.state in ("ready", "parked"):
                 dependent.state, dependent.until = "waiting", 0
+
+    def _on_ProposalAccepted(self, event: ev.ProposalAccepted) -> None:
+        self._add(self.proposed.pop(event.task))
+
+    def _on_TaskProposed(self, event: ev.TaskProposed) -> None:
+        self.proposed[event.task] = () if event.refused else event.proposal.tasks
+
+    def _on_BallotOpened(self, event: ev.BallotOpened) -> None:
+        self._add(event.voters)
+        self.tasks[event.task].children += tuple(task.id for task in event.voters)
+
+    def _on_CandidateChosen(self, event: ev.CandidateChosen) -> None:
+        """Each choice, as each attempt, has a number of its own: its merge is known by it."""
+        told, made = self.tasks[event.task], self.tasks[event.candidate]
+        open_ones = [n for n in told.children if not self.tasks[n].task.ballot and self.tasks[n].state not in OVER]
+        self._check(not open_ones, f"{event.candidate} is chosen while {open_ones} are at work")
+        self._check(made.state == "done", f"{event.candidate} is chosen and is {made.state}")
+        told.chosen, told.commit, told.answered = event.candidate, made.commit, False
+        told.n += 1
+        self._move(told, event.then)
+
+    def _on_CandidateRefused(self, event: ev.CandidateRefused) -> None:
+        self._move(self.tasks[event.task], "expanded")
+
+    def _on_ConflictResolved(self, event: ev.ConflictResolved) -> None:
+        told, made = self.tasks[event.task], self.tasks[event.resolver]
+        self._check(made.state == "done", f"{event.task} takes what {event.resolver} did not resolve")
+        told.commit, told.answered = made.commit, False
+        told.n += 1
+        self._move(told, event.then)
 
     def _on_MergeStarted(self, event: ev.MergeStarted) -> None:
         names = [candidate.task for candidate in event.intent.stack]
@@ -356,9 +435,13 @@ class Chronicle:
         self.stack, told.until = [], event.until
         if event.cause == "verify-failed":
             told.failures += 1
-            allowed = ("failed",) if told.failures > retries(told.task) else ("ready", "waiting", "parked")
+            others = ("expanded",) if told.task.candidates else ("ready", "waiting", "parked")
+            allowed = others if told.task.candidates or told.failures <= retries(told.task) else ("failed",)
             self._check(event.then in allowed, f"{event.task} failed {told.failures} times and becomes {event.then}")
         self._move(told, event.then)
+        if event.resolver is not None:
+            self._add((event.resolver,))
+            told.children += (event.resolver.id,)
 
 
 def retries(task: Task) -> int:

@@ -36,6 +36,8 @@ KINDS: dict[str, float] = {
     "ref moved by a stranger": 0.05,
     "verification flakes": 0.1,
     "verification lost": 0.15,
+    "message sent twice": 0.2,
+    "leave used twice": 0.3,
 }
 
 #: What the tasks of a workload do of themselves, whatever the weather.
@@ -48,6 +50,26 @@ OWN_KINDS = (
     "merge fails",
     "several are merged at once",
     "a culprit above good ones",
+    "allowed and done",
+    "nobody answers in time",
+    "cost estimated",
+    "task over its budget",
+    "session over its limit",
+    "provider limits",
+    "provider down",
+    "another agent takes over",
+    "message over a missing edge",
+    "message read again",
+    "candidates in another order",
+    "vote decided",
+    "vote undecided",
+    "vote split",
+    "vote out of time",
+    "winner refused at the merge",
+    "proposal accepted",
+    "proposal refused",
+    "conflict resolved",
+    "resolution fails",
 )
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from skep.core import due
 from skep.core import inputs as inp
 from skep.core.commands import EndAttempt, Merge, Owed, StartAttempt, VerifyAttempt
+from skep.core.envelope import Message
 from skep.core.intent import Candidate, MergeIntent
+from skep.core.messages import inbox
 from skep.core.model import Entry, Output
-from skep.errors import Conflict, Unavailable
-from skep.runtime import stacks
+from skep.errors import Conflict, SkepError, Unavailable
+from skep.runtime import ballots, stacks
+from skep.runtime.environment import Told
 from skep.runtime.loop import Loop
 from skep.runtime.stacks import Refusal
 from skep.workspace import Built
+from tests.simulation.agents import Agent, proposal, vote
 from tests.simulation.virtual import Life
 from tests.simulation.world import Process, World
 
@@ -39,6 +45,8 @@ class SimHands:
         #: Work in hand, and work that was done and reported.
         self.in_hand: set[Key] = set()
         self.reported: set[Key] = set()
+        #: Agents at work under this owner.
+        self.agents: list[Agent] = []
 
     def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
         """See `Hands.perform`."""
@@ -52,11 +60,11 @@ class SimHands:
         self.world.check(not again, f"{kind} of {key[1]} is begun again although it was done and reported")
         if key not in self.in_hand:
             self.in_hand.add(key)
-            self.life.run(self._carry_out(session, command, key))
+            self.life.run(self._carry_out(session, command, key, entry))
 
-    async def _carry_out(self, session: Loop, command: Owed, key: Key) -> None:
+    async def _carry_out(self, session: Loop, command: Owed, key: Key, entry: Entry) -> None:
         if isinstance(command, StartAttempt):
-            report = await self.start(session, command)
+            report = await self.start(session, command, entry)
         elif isinstance(command, VerifyAttempt):
             report = await self.verify(command)
         elif isinstance(command, EndAttempt):
@@ -78,8 +86,13 @@ class SimHands:
             await self.world.pass_time(0.0, 10.0)
             session.report(report)
 
-    async def start(self, session: Loop, command: StartAttempt) -> Report | None:
+    async def start(self, session: Loop, command: StartAttempt, entry: Entry) -> Report | None:
         """Spawns at the gate, has it recorded, lets go, waits. Nothing is to be reported of what somebody else ends."""
+        mail: tuple[Message, ...] = ()
+        if command.task.ballot:
+            await self._show(session, entry)
+        elif command.task.prompt is not None:
+            mail = inbox(session.state, command.agent)
         await self.world.pass_time(0.0, 0.2)
         named = {"task": command.task.id, "n": command.n, "nonce": command.nonce}
         if self.world.faults.strikes("spawn fails"):
@@ -89,7 +102,14 @@ class SimHands:
             self.world.kill(process)
             return None
         self.world.release(process)
+        if command.task.prompt is not None:
+            agent = Agent(self.world, session, process, mail, self.hand_over)
+            self.agents.append(agent)
+            process.deeds = self.life.run(agent.work())
         timed_out = not await self.wait(process, command.task.timeout)
+        if process.deeds is not None:
+            process.deeds.cancel()
+            self.agents = [other for other in self.agents if other.process is not process]
         if timed_out:
             self.world.kill(process)
             await process.gone
@@ -99,7 +119,28 @@ class SimHands:
             self.world.kill(process)
             await process.gone
         await self.world.pass_time(0.0, 0.2)
-        return self.result(process, named, timed_out)
+        report = self.result(process, named, timed_out)
+        if not (isinstance(report, inp.Ended) and report.outcome == "interrupted"):
+            for message in mail:
+                session.report(inp.Delivered(at=0, id=message.id, target=message.target))
+        return report
+
+    async def _show(self, session: Loop, entry: Entry) -> None:
+        """What a voter is told, by the production code."""
+        told = Told(task=entry.task, needs={}, inputs={}, prompt=entry.task.prompt or "")
+        diffs: Any = SimDiffs(self.world)  # as much of a workspace as it needs
+        with contextlib.suppress(SkepError):
+            shown = await ballots.put_before(diffs, session.state, entry, told)
+            self.world.votes.shown(entry.task.id, shown.prompt)
+
+    def hand_over(self, session: Loop, agent: str) -> None:
+        """Gives an agent at work what waits for it, if it can hear."""
+        for one in self.agents:
+            if one.process.agent == agent and one.hears and one.process.stage == "working":
+                for message in [message for message in inbox(session.state, agent) if message.id not in one.given]:
+                    one.hear(message)
+                    session.report(inp.Delivered(at=0, id=message.id, target=agent))
+                return
 
     async def wait(self, process: Process, timeout: float) -> bool:
         """Waits for the end of the main process; False if its time is up first."""
@@ -135,8 +176,18 @@ class SimHands:
             return self.ended(named, "failed", cause="timed-out", detail="its time is up", feedback="be quicker", gone=gone)
         if process.outcome == "failed":
             return self.ended(named, "failed", cause="exit", exit_code=1, detail="exit 1", feedback="it broke", gone=gone)
+        if process.outcome == "turned away":
+            until = self.world.providers.stated[process.nonce]
+            cause = "limit" if until else "infrastructure"
+            return self.ended(named, "interrupted", cause=cause, until=until, detail="its provider", gone=gone)
+        if process.outcome == "marks":
+            return self.ended(named, "failed", cause="conflict", commit=process.commit, detail="marks are left", gone=gone)
         outputs = {name: output(process.task.metadata.get("items", [])) for name in process.task.outputs}
+        if process.task.ballot:
+            text = vote(self.world, process)
+            outputs = {"vote": Output(digest="0" * 64, size=len(text), text=text)}
         fields = {"commit": process.commit, "exit_code": 0, "outputs": outputs, "result": process.n}
+        fields["proposal"] = proposal(self.world, process)
         if process.task.verify is not None:
             return msgspec.convert({**named, **fields, "at": self.world.now(), "type": "worked"}, inp.Worked)
         return self.ended(named, "ok", gone=gone, **fields)
@@ -189,6 +240,18 @@ class SimHands:
             world.faults.note("a culprit above good ones")
         await world.pass_time(0.0, 0.5)
         return msgspec.structs.replace(report, at=world.now())
+
+
+class SimDiffs:
+    """What candidates changed, as voters see it: the world's stand-in for `Workspace.diff`."""
+
+    def __init__(self, world: World) -> None:
+        self._git = world.git
+
+    async def diff(self, base: str, commit: str) -> str:
+        """See `Workspace.diff`."""
+        before, after = self._git.commits[base].tree, self._git.commits[commit].tree
+        return "\n".join(f"+++ {path}" for path in after if after[path] != before.get(path))
 
 
 class SimBranch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from skep.core import due, placement, resources
-from skep.core.model import PRIORITY_RANK, TERMINAL, Entry, Resources
+from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Resources
 from skep.core.state import State
 
 
@@ -130,10 +130,25 @@ def _free(state: State, entry: Entry) -> bool:
     return True
 
 
+def _spent_or_held(state: State) -> bool:
+    """Whether nothing is left of the money that the session, or a kind of agent, may spend."""
+    total = state.plan.limits.cost_usd
+    if total and state.cost.usd + state.held > total - 1e-5:
+        return True
+    for spec in state.specs.values():
+        held = sum(agent.held for agent in state.agents.values() if agent.spec == spec.name)
+        taken = held + state.kinds.get(spec.name, Cost()).usd
+        if spec.budget is not None and 0 < spec.budget.usd < taken + 1e-5:
+            return True
+    return False
+
+
 def _queue(state: State) -> list[str]:
     """Whatever could be placed now has been placed."""
     if state.paused or state.closed or state.running >= state.limit:
         return []
+    if _spent_or_held(state):
+        return []  # who is next waits for what is held, and the others behind it
     idle = []
     for entry in state.entries.values():
         if entry.state == "ready" and entry.attempt is None and _free(state, entry):

@@ -1,4 +1,4 @@
-"""A small world for phases: the owner of `decisions` that crashes around its appends, people who retry, add and approve, agents
+"""A small world for phases: the owner of `small` that crashes around its appends, people who retry, add and approve, agents
 that fail, vote and propose, and a checker that reads the log alone: nothing of a phase may start before the gates before it are
 passed.
 """
@@ -13,7 +13,7 @@ import msgspec
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.model import TERMINAL, Entry, Output, Proposal, Task, Vote
-from tests.simulation.decisions import Small
+from tests.simulation.small import Small
 
 #: How a gate judges.
 KINDS = ("nothing", "command", "person", "command and person", "vote")

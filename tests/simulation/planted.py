@@ -38,7 +38,7 @@ Bug = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+def swapped(owner: Any, name: Any, value: Any) -> Iterator[None]:
     """Puts something else in the place of an attribute, or of an item of a dict, for a while."""
     held = owner[name] if isinstance(owner, dict) else owner.__dict__[name]
     put = owner.__setitem__ if isinstance(owner, dict) else partial(setattr, owner)
@@ -439,9 +439,9 @@ def _leaves_early(self: State, entry: Entry) -> bool:
 
 
 class Planted(NamedTuple):
-    """A bug, and the number of the rule that it breaks."""
+    """A bug, and what it breaks: a rule of the house by its number, or a feature by its name in the list."""
 
-    rule: int
+    rule: int | str
     bug: Bug
 
 

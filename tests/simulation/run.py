@@ -34,10 +34,13 @@ BOUNDS: tuple[tuple[object, str, tuple[int, ...]], ...] = (
 
 
 class Outcome(Struct):
-    """What a seed came to: a digest of its log and of all that the world saw, and how often each fault struck."""
+    """What a seed came to: a digest of its log and of all that the world saw, how often each fault struck and each kind of event
+    was told.
+    """
 
     digest: str
     faults: Counter[str]
+    kinds: Counter[str]
     events: int
     seconds: float
 
@@ -64,6 +67,8 @@ class Run:
         self.plan = make_plan(random)
         self.slots = random.choice((2, 3, 8))
         self.scene = self._scene(World("sim-1", self.loop, random, Faults(random, calm), self.plan, self.slots))
+        #: How often each kind of event was told, in forks too.
+        self.kinds = self.scene.world.kinds
         self.scene.world.unmergeable = random.choice((0.0, 0.2, 0.4))
         self.scene.world.checking = random.choice((2.0, 60.0))
 
@@ -101,6 +106,7 @@ class Run:
     async def _main(self) -> None:
         await self.scene.suffer()
         await self.scene.rest()
+        await self.scene.end()
         if self.random.random() < 0.3:
             await (await self._fork()).rest()
 
@@ -112,13 +118,15 @@ class Run:
         await log.create("fork-1", former.now())
         events = await copies.events_until(log, former.session, str(seq))
         state = await copies.fork(log, former.session, "fork-1", events, former.now(), "somebody")
-        world = World("fork-1", self.loop, self.random, Faults(self.random, calm=True), self.plan, self.slots)
-        world.objections = former.objections
+        world = World("fork-1", self.loop, self.random, Faults(self.random, calm=True), self.plan, self.slots, former)
+        world.objections, world.kinds = former.objections, former.kinds
         world.chronicle.told = former.chronicle.told
         world.git = former.git.fork(state.tip)
         world.chronicle.acquired(1)
         disk = Disk(world, self.scene.disk.kept)
+        world.chronicle.copied = True
         disk.watch()
+        world.chronicle.copied = False
         world.begun_at = len(world.chronicle.events)
         scene = Scene(world, disk, self.plan, 1, 50)
         world.run(scene.owners.succeed_each_other())
@@ -136,4 +144,4 @@ class Run:
         seen = [(process.pid, process.nonce, process.outcome, process.released) for process in world.processes]
         calls = [(call.status, repr(call.answer)) for call in self.scene.calls]
         digest.update(repr((seen, world.git.moves, calls)).encode())
-        return Outcome(digest.hexdigest(), world.faults.counts, len(world.chronicle.events), self.loop.time())
+        return Outcome(digest.hexdigest(), world.faults.counts, self.kinds, len(world.chronicle.events), self.loop.time())

@@ -8,7 +8,7 @@ from random import Random
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.apply import replay
-from skep.core.model import Plan
+from skep.core.model import Plan, Task
 from skep.core.state import State, unpack
 from tests.simulation.chronicle import OVER
 from tests.simulation.disk import Disk
@@ -40,7 +40,7 @@ class Scene:
         self.disk = disk
         self.owners = Owners(world, disk, plan, snapshot_every)
         self.calls: list[Call] = []
-        workload = Workload(world.random)
+        workload = Workload(world.random, plan)
         self.users = [User(f"u{n}", world, self.owners, workload, self.calls) for n in range(users)]
         self.merged_before = len(world.chronicle.merges)
 
@@ -75,6 +75,15 @@ class Scene:
         await self._check_tasks(owner)
         await self._check_told()
 
+    async def end(self) -> None:
+        """Sometimes its work is brought to a branch of the user's, and the session is closed."""
+        said, world = self.users[0], self.world
+        if self.random.random() < 0.5:
+            await said.call(inp.Landed(at=world.now(), branch="main", commit=world.git.ref, tip=world.git.ref, by=said.name))
+            await said.call(inp.Close(at=world.now(), by=said.name))
+            late = await said.call(inp.Submit(at=world.now(), tasks=(Task(id="late", run="work"),)))
+            world.check(late.status != "ok", "a closed session takes tasks")
+
     async def _settle(self) -> None:
         """Somebody resumes what is paused and answers what is asked until nothing is open and nothing is owed."""
         owners, said = self.owners, self.users[0]
@@ -83,8 +92,9 @@ class Scene:
             if paused:
                 await said.go_on()
             for name, question in asked:
-                answer = self.random.choice([answer for answer in answers(question) if answer != "reject"])
-                await said.call(inp.Say(at=self.world.now(), task=name, answer=answer))
+                await said.say(name, question, [answer for answer in answers(question) if answer != "reject"])
+            for question in self.world.leaves.open_ones():
+                await said.permit(question)
             if not (paused or asked or busy or self.world.chronicle.unfinished()):
                 return
             await self.world.pass_time(1.0, 5.0)
@@ -95,6 +105,8 @@ class Scene:
         for message in broken(state, settled=True):
             world.object(message)
         left = {"owed": state.due.owed, "locks": state.locks, "merges": state.merge_queue, "running": state.running}
+        for witness in world.witnesses:
+            witness.rest(state)
         for kind, what in left.items():
             world.check(not what, f"{kind} is not empty at the end: {what}")
         for node in state.nodes.values():

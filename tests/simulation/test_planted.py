@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.planted import PLANTED
+from tests.simulation.planted import PLANTED as HOUSE
+from tests.simulation.planted_agents import AGENTS
 from tests.simulation.run import simulate
 from tests.simulation.world import Violated
 
 #: Seeds after which a planted bug must have been found.
 SEEDS = 300
-RULES = {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 17}
+PLANTED = HOUSE | AGENTS
+RULES = {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, "A2", "F3", "G4"}
 
 
 @pytest.mark.parametrize("name", PLANTED)

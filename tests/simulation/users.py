@@ -50,7 +50,7 @@ class User:
 
     async def act(self, times: int) -> None:
         """Does this and that, and thinks in between."""
-        often = [self.submit] * 8 + [self.answer] * 4 + [self.look, self.cancel, self.resume] * 2
+        often = [self.submit] * 8 + [self.answer] * 4 + [self.look, self.cancel, self.resume, self.permit_some, self.write] * 2
         deeds = [*often, self.retry, self.change, self.pause, self.mark, self.declare, self.err]
         for _ in range(times):
             await self.world.random.choice(deeds)()
@@ -162,23 +162,62 @@ class User:
         asked = await self.owners.ask(questions)
         if asked:
             name, question = self.world.random.choice(asked)
-            said = self.world.random.choice(answers(question))
-            await self.call(inp.Say(at=self.world.now(), task=name, answer=said, by=self.name))
+            await self.say(name, question, answers(question))
+
+    async def say(self, task: str, question: str, fitting: list[Answer]) -> None:
+        """One of the fitting answers."""
+        said = self.world.random.choice(fitting)
+        if question in ("proposal", "plan") and said == "approve":
+            self.world.offers.approved.add(task)
+        choice = str(self.world.random.randrange(1, 4)) if said == "choose" else ""
+        await self.call(inp.Say(at=self.world.now(), task=task, answer=said, choice=choice, by=self.name))
+
+    async def permit_some(self) -> None:
+        """Answers what agents ask leave for; sometimes what was answered already, or was never asked."""
+        asked = self.world.leaves.open_ones()
+        known = [f"{task}/{number}" for task, number in self.world.leaves.questions]
+        for question in asked[:3] or known[-1:]:
+            await self.permit(question)
+
+    async def permit(self, question: str) -> None:
+        """Says yes or no to an agent."""
+        random = self.world.random
+        allowed, always = random.random() < 0.7, random.random() < 0.1
+        given = inp.Permit(at=self.world.now(), ask=question, allowed=allowed, always=always, by=self.name)
+        self.world.leaves.permits.append(given)
+        await self.call(given)
+
+    async def write(self) -> None:
+        """Sends a message to an agent, which hears it at once if it can."""
+        targets = self.world.mail.members()
+        if not targets:
+            return
+        self._keys += 1
+        target = self.world.random.choice(self.world.mail.waiting() or targets)
+        given = inp.Send(at=0, kind="note", source="you", target=target, payload="hurry", id=f"{self.name}/{self._keys}")
+        owner = await self.owners.reach()
+        await owner.reach(self.world.send(owner.session, self.world.mail.write(given)))
+        if not owner.life.dead:
+            owner.life.run(_hand_over(owner, target))
 
     async def pause(self) -> None:
         """Holds everything up."""
         await self.call(inp.Pause(at=self.world.now(), stop=self.world.random.random() < 0.5, by=self.name))
 
     async def resume(self) -> None:
-        """Lets it go on."""
-        await self.call(inp.Resume(at=self.world.now(), by=self.name))
+        """Lets it go on; sometimes with another limit, if that is what holds it up."""
+        if self.world.random.random() < 0.3:
+            await self.go_on()
+        else:
+            await self.call(inp.Resume(at=self.world.now(), by=self.name))
 
     async def go_on(self) -> None:
         """Lets it go on, with all the time it needs."""
         made = await self.call(inp.Resume(at=self.world.now(), by=self.name))
         if isinstance(made.answer, Exhausted):
             plan, keep = await self.owners.ask(lambda state: (state.plan, tuple(_lasting(state))))
-            plan = replace(plan, limits=replace(plan.limits, time=0.0))
+            limits = replace(plan.limits, time=0.0, cost_usd=0.0, tokens=0)
+            plan = replace(plan, limits=limits, agents=tuple(replace(spec, budget=None) for spec in plan.agents))
             await self.call(inp.ChangePlan(at=self.world.now(), plan=plan, keep=keep, by=self.name))
 
     async def change(self) -> None:
@@ -231,6 +270,10 @@ def _tell(heard: asyncio.Future[str], ended: Entry | SkepError) -> None:
         heard.set_exception(ended)
     else:
         heard.set_result(ended.state)
+
+
+async def _hand_over(owner: Owner, target: str) -> None:
+    owner.hands.hand_over(owner.session, target)
 
 
 def answers(question: str) -> list[Answer]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from skep.core.model import AgentSpec, Foreach, Limits, Plan, Resources, Retries, Task
+from skep.core.model import AgentSpec, Budget, Foreach, Limits, Plan, Resources, Retries, Task, Vote
+from skep.core.terms import Proposals
+from skep.core.topology import Shape
 from skep.store import chain
+from tests.simulation.leaves import RULES
 
 FEATURES = (
     "needs",
@@ -27,6 +30,12 @@ FEATURES = (
     "recovery ask",
     "calls",
     "prompts",
+    "candidates",
+    "votes",
+    "conflict tasks",
+    "proposals",
+    "budgets",
+    "limits of providers",
 )
 #: Files that attempts write; few, so that they collide.
 FILES = ("a", "b", "c", "d")
@@ -35,10 +44,26 @@ FILES = ("a", "b", "c", "d")
 def make_plan(random: Random) -> Plan:
     """Agents of every kind; the shell as many as the session may have."""
     limit = random.choice((1, 2, 4, 6))
+    limits = Limits(
+        agents=limit,
+        time=random.choice((0.0, 0.0, 0.0, 120.0)),
+        cost_usd=random.choice((0.0, 0.0, 2.0, 10.0)),
+        tokens=random.choice((0, 0, 0, 30_000)),
+        reserve_usd=random.choice((0.0, 0.5)),
+        answer_within=random.choice((10.0, 60.0)),
+    )
     agents = (
         AgentSpec(name="shell", runtime="shell", count=random.choice((0, 2))),
         AgentSpec(name="python", runtime="python", count=2, max_load=random.choice((1, 2))),
-        AgentSpec(name="coder", runtime="claude", count=2, max_load=random.choice((1, 2)), capabilities=("code", "docs")),
+        AgentSpec(
+            name="coder",
+            runtime="claude",
+            count=2,
+            max_load=random.choice((1, 2)),
+            capabilities=("code", "docs"),
+            budget=random.choice((None, None, Budget(usd=3.0))),
+        ),
+        AgentSpec(name="judge", runtime="claude", count=random.choice((1, 3, 4))),
         AgentSpec(
             name="heavy",
             runtime="codex",
@@ -47,7 +72,10 @@ def make_plan(random: Random) -> Plan:
             resources=Resources(cpu=3.0, memory=64 << 30),
         ),
     )
-    return Plan(name="sim", limits=Limits(agents=limit, time=random.choice((0.0, 0.0, 0.0, 120.0))), agents=agents)
+    rule: Any = random.choice(("ask", "auto", "auto", "never"))
+    proposals = Proposals(rule=rule, max_tasks=random.choice((4, 20)), most=random.choice((6, 100)), depth=random.choice((1, 2)))
+    shape: Any = random.choice(("", "mesh", "ring", "star"))
+    return Plan(name="sim", limits=limits, agents=agents, rules=RULES, proposals=proposals, topology=Shape(shape))
 
 
 class Workload:
@@ -55,10 +83,12 @@ class Workload:
 
     Args:
         random: of the world.
+        plan: what its session is opened with.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, plan: Plan) -> None:
         self._random = random
+        self._plan = plan
         self._has = {feature for feature in FEATURES if random.random() < 0.6}
         self._made = 0
 
@@ -76,6 +106,8 @@ class Workload:
     def _one(self, user: str, names: list[str], now: int) -> list[Task]:
         if self._chance("foreach", 0.25):
             return self._foreach(user, names, now)
+        if self._chance("candidates", 0.4):
+            return self._rivals(user, names, now)
         self._made += 1
         name = f"{user}-{self._made}" if self._random.random() < 0.8 else ""
         return [Task(id=name, **self._work(), **self._order(names, now), **self._bounds())]
@@ -96,6 +128,25 @@ class Workload:
         )
         return [maker, Task(id=each, foreach=foreach, **fields)]
 
+    def _rivals(self, user: str, names: list[str], now: int) -> list[Task]:
+        """A task that several carry out, and mostly a vote on what they made."""
+        random, kind = self._random, self._plan.topology.kind
+        self._made += 1
+        fields = self._work() | self._order(names, now) | self._bounds()
+        fields |= {"mode": "", "prompt": "do it", "call": None, "run": None, "capabilities": ()}
+        fields["metadata"].setdefault("writes", [random.choice((FILES[0], f"own-{self._made}"))])
+        if self._chance("votes", 0.9) and kind != "star":
+            rule: Any = "quorum" if kind == "ring" else random.choice(("quorum", "quorum", "unanimous", "weighted"))
+            fields["vote"] = Vote(
+                by=random.choice(("judge", "judge", "coder")),
+                rule=rule,
+                weights={"judge-1": 3, "coder-1": 2} if rule == "weighted" else {},
+                otherwise=random.choice(("ask", "fail")),
+                timeout=random.choice((0.0, 0.0, 6.0)),
+            )
+        candidates = random.choice((("coder", "coder"), ("coder", "judge", "coder"), ("", "heavy", "")))
+        return [Task(id=f"{user}-{self._made}", candidates=candidates, **fields)]
+
     def _work(self) -> dict[str, Any]:
         """What it does, and what will come of it."""
         random = self._random
@@ -107,6 +158,8 @@ class Workload:
             nature["writes"] = random.choice((random.sample(FILES, random.choice((1, 1, 2))), [f"own-{self._made}"]))
         if self._chance("kills", 0.05):
             nature["kills"] = True
+        if self._chance("proposals", 0.2):
+            nature["proposes"] = 0.7
         fields: dict[str, Any] = {"metadata": nature}
         if self._chance("hangs", 0.1):
             nature["hangs"] = random.choice((0.3, 1.0))
@@ -116,6 +169,10 @@ class Workload:
         elif self._chance("prompts", 0.4):
             fields["prompt"] = "do it"
             fields["capabilities"] = random.choice(((), ("code",), ("docs",)))
+            if self._chance("limits of providers", 0.3):
+                nature["limited"] = 0.3
+            if self._chance("budgets", 0.3):
+                fields["budget"] = random.choice((Budget(usd=0.3), Budget(usd=1.0), Budget(tokens=2_000)))
         else:
             fields["run"] = "work"
         if self._chance("verify", 0.4):
@@ -160,6 +217,8 @@ class Workload:
             fields["merge"] = random.choice(("ask", "never"))
         if random.random() < 0.3:
             fields["on_conflict"] = "ask"
+        elif self._chance("conflict tasks", 0.8):
+            fields["on_conflict"] = "task"
         return fields
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from random import Random
 from typing import Any, Literal
@@ -10,13 +11,24 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from skep.core import events as ev
+from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
 from skep.core.intent import MergeIntent
 from skep.core.model import Plan, Resources, Task
+from skep.errors import Denied, SkepError, Unavailable
+from skep.runtime.loop import Loop
 from tests.simulation.chronicle import Chronicle
+from tests.simulation.clashes import MARK, Clashes
+from tests.simulation.costs import Costs
 from tests.simulation.faults import Faults
 from tests.simulation.git import Git
+from tests.simulation.leaves import Leaves
+from tests.simulation.mail import Mail
+from tests.simulation.offers import Offers
+from tests.simulation.providers import Providers
 from tests.simulation.virtual import Life, VirtualLoop
+from tests.simulation.votes import Votes
+from tests.simulation.witness import Witness
 
 #: Wall-clock ms at the beginning.
 EPOCH = 1_700_000_000_000
@@ -47,6 +59,8 @@ class Process(Struct, eq=False):
     outcome: str = ""
     commit: str = ""
     released: float = -1.0
+    #: What its agent does by way of its owner.
+    deeds: asyncio.Task[None] | None = None
 
 
 class World:
@@ -58,15 +72,26 @@ class World:
         faults: what goes wrong.
         plan: what the session is opened with.
         slots: of the one node.
+        former: the world that this one is a fork of.
     """
 
-    def __init__(self, session: str, loop: VirtualLoop, random: Random, faults: Faults, plan: Plan, slots: int) -> None:
+    def __init__(
+        self,
+        session: str,
+        loop: VirtualLoop,
+        random: Random,
+        faults: Faults,
+        plan: Plan,
+        slots: int,
+        former: World | None = None,
+    ) -> None:
         self.session = session
         self.loop = loop
         self.random = random
         self.faults = faults
         self.slots = slots
-        self.chronicle = Chronicle(self.object, self._judge_merge)
+        self.chronicle = Chronicle(self.object, self._hear)
+        self.chronicle.ended = self._appended
         self.git = Git()
         self.objections: list[str] = []
         self.processes: list[Process] = []
@@ -85,6 +110,19 @@ class World:
         self.life = Life("world", loop)
         self._limit = plan.limits.agents
         self._max_load = {spec.name: spec.max_load for spec in plan.agents}
+        self.costs: Costs = Costs(self, former.costs if former is not None else None)
+        self.leaves: Leaves = Leaves(self, former.leaves if former is not None else None)
+        self.mail: Mail = Mail(self, former.mail if former is not None else None)
+        self.offers: Offers = Offers(self, former.offers if former is not None else None)
+        self.providers: Providers = Providers(self, former.providers if former is not None else None)
+        self.votes: Votes = Votes(self, former.votes if former is not None else None)
+        #: A promise more is a witness more.
+        self.witnesses: tuple[Witness, ...] = (
+            *(self.costs, self.leaves, self.mail, self.offers, self.providers, self.votes),
+            Clashes(self),
+        )
+        #: How often each kind of event was told.
+        self.kinds: Counter[str] = Counter()
 
     def object(self, message: str) -> None:
         """Something is wrong: the world stops."""
@@ -176,12 +214,32 @@ class World:
         if self.random.random() < nature.get("hangs", 0.0):
             self.faults.note("task hangs")
             return
+        if process.deeds is not None:
+            # An agent waits for what it asked, but not for ever.
+            waiting = {process.deeds, process.life.died}
+            await asyncio.wait(waiting, timeout=self.random.uniform(5.0, 120.0), return_when=asyncio.FIRST_COMPLETED)
+            if process.stage != "working":
+                return
+            if self.random.random() < nature.get("limited", 0.0):
+                self._turn_away(process)
+                return
         if self.random.random() < nature.get("fails", 0.0):
             self.faults.note("task fails")
             self.end(process, "failed")
             return
+        if leaves_marks(process):
+            process.commit = self.keep(process)
+            self.end(process, "marks")
+            return
         process.commit = self.keep(process) if task.mode in ("", "isolated") and task.call is None else ""
         self.end(process, "ok")
+
+    def _turn_away(self, process: Process) -> None:
+        """Its provider names a time to come back, or does not answer at all."""
+        down = self.random.random() < 0.2
+        self.faults.note("provider down" if down else "provider limits")
+        self.providers.stated[process.nonce] = 0 if down else self.now() + self.random.randrange(1_000, 90_000)
+        self.end(process, "turned away")
 
     def keep(self, process: Process) -> str:
         """Commits what the attempt has done; its base if that is nothing."""
@@ -190,6 +248,8 @@ class World:
             return process.base
         tree = dict(self.git.commits[process.base].tree)
         made = f"{process.task.id}/{process.n}"
+        if process.task.resolves and (process.outcome == "killed" or leaves_marks(process)):
+            made = MARK + made
         # The same again if it is asked twice.
         spoiled = SPOILED if Random(f"{made} {process.nonce}").random() < self.unmergeable else ""
         tree.update((path, made + spoiled) for path in writes)
@@ -204,7 +264,7 @@ class World:
         process.outcome = outcome
         stays = outcome != "killed" and not process.life.dead and self.faults.strikes("process leaves children")
         process.stage = "lingering" if stays else "gone"
-        self.reported.setdefault((process.task.id, process.n), set()).add(outcome)
+        self.reported.setdefault((process.task.id, process.n), set()).add("failed" if outcome == "marks" else outcome)
         process.ended.set_result(outcome)
         if not stays:
             process.gone.set_result(None)
@@ -236,9 +296,40 @@ class World:
         if life is not self.owner or not self.git.move(intent.base, commit):
             return False
         names = [candidate.task for candidate in intent.stack]
+        marked = [path for path, text in self.git.commits[commit].tree.items() if text.startswith(MARK)]
+        self.check(not marked, f"the branch moved for {names}, and {marked} hold conflict markers")
         self.check(self.chronicle.intent == intent, f"the branch moved for {names}, and the log holds no such intent")
         self.check(not self.spoiled(commit), f"the branch moved for {names} to what fails its verification")
         return True
+
+    async def send(self, session: Loop, given: inp.Send) -> None:
+        """Says a message until it is known whether it was taken, or nobody is there any more."""
+        while True:
+            try:
+                answer = await session.tell(given)
+            except Denied:
+                self.mail.refused(given)
+                return
+            except Unavailable:
+                if session.failure is not None:
+                    return
+                await self.pass_time(0.1, 1.0)
+            except SkepError:
+                return
+            else:
+                self.mail.accepted(given, answer)
+                if not self.faults.strikes("message sent twice"):
+                    return
+
+    def _hear(self, event: ev.Event) -> None:
+        self.kinds[type(event).__name__] += 1
+        self._judge_merge(event)
+        for witness in self.witnesses:
+            witness.hear(event)
+
+    def _appended(self) -> None:
+        for witness in self.witnesses:
+            witness.appended()
 
     def _judge_merge(self, event: ev.Event) -> None:
         """What the log says of a merge must be so in the repository: it alone knows who has failed."""
@@ -256,6 +347,11 @@ class World:
         for process in [process for process in self.processes if process.life is life and process.stage != "gone"]:
             if process.stage == "gated" or not self.faults.strikes("orphan lives on"):
                 self.kill(process)
+
+
+def leaves_marks(process: Process) -> bool:
+    """Whether an agent that was to resolve a conflict leaves it half done."""
+    return bool(process.task.resolves) and Random(f"{process.nonce} resolves").random() < 0.5
 
 
 def locks(task: Task) -> tuple[str, ...]:

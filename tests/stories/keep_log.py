@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from skep.core import inputs as inp
 from skep.core.apply import apply, replay
@@ -23,8 +24,8 @@ from skep.store import codec
 from tests.simulation.run import Run
 
 GOLDEN = Path(__file__).parent / "golden"
-#: A simulated session with foreach tasks, a stack of merges with a culprit in it, crashes and answers.
-SEED = 69
+#: A simulated session with a stack of merges, crashes, messages, costs, approvals and answers.
+SEED = 1042
 
 
 def digest_of(blobs: list[bytes]) -> str:
@@ -69,8 +70,9 @@ def made() -> list[bytes]:
     blobs += [decided(state, asked), decided(state, allowed), decided(state, inp.Use(number=1, **named))]
     blobs.append(decided(state, inp.Worked(at=at, task="checked", n=1, nonce=attempt.nonce, commit="c" * 40)))
     blobs.append(decided(state, inp.Inquired(at=at, task="checked", cost=cost, model="m", by="somebody")))
-    word = inp.Send(at=at, kind="note", source="you", target="judge-1", payload="hello", ttl=1_000)
-    for said in (word, inp.Delivered(at=at, id="m1", target="judge-1"), word, inp.Tick(at=at + 1_000)):
+    word = inp.Send(at=at, kind="note", source="you", target="judge-1", payload="hello", id="hello", ttl=1_000)
+    later = replace(word, id="later")
+    for said in (word, inp.Delivered(at=at, id="hello", target="judge-1"), later, inp.Tick(at=at + 1_000)):
         blobs.append(decided(state, said))
     at += 1_000
     capacity = Resources(cpu=1.0, memory=1 << 30, storage=1 << 30)

@@ -217,8 +217,10 @@ def _spent(s: State, e: ev.AttemptSpent) -> None:
     attempt.cost, entry.cost = attempt.cost or Cost(), entry.cost or Cost()
     agent = s.agents[attempt.agent]
     agent.cost = agent.cost or Cost()
-    for total in (attempt.cost, entry.cost, agent.cost, s.cost, _model(s, e.model)):
+    by_kind = s.kinds.setdefault(agent.spec, Cost())
+    for total in (attempt.cost, entry.cost, agent.cost, s.cost, by_kind, _model(s, e.model)):
         total.add(e.cost)
+    attempt.told = e.number or attempt.told
 
 
 def _model(s: State, name: str) -> Cost:
@@ -238,6 +240,7 @@ def _inquired(s: State, e: ev.TaskInquired) -> None:
     if agent is not None:
         agent.cost = agent.cost or Cost()
         agent.cost.add(e.cost)
+        s.kinds.setdefault(agent.spec, Cost()).add(e.cost)
 
 
 def _worked(s: State, e: ev.AttemptWorked) -> None:
@@ -273,9 +276,11 @@ def _ended(s: State, e: ev.AttemptEnded) -> None:
         if e.counted:
             entry.failures += e.outcome == "failed"
             entry.interruptions += e.outcome == "interrupted"
-    entry.until, entry.question = e.until if e.then == "parked" else 0, e.question
     refused = e.outcome == "interrupted" and e.cause == "limit" and e.until
     _avoid(entry, {s.agents[attempt.agent].spec: e.until} if refused else {}, e.at)
+    # It waits for whichever of the kinds that refuse it comes back first.
+    until = min(entry.avoids.values()) if refused and entry.avoids else e.until
+    entry.until, entry.question = until if e.then == "parked" else 0, e.question
     entry.spent += max(0, e.at - attempt.started)
     _record(s, s.agents[attempt.agent], entry.task.type, e.outcome)
     if e.gone:
@@ -357,6 +362,9 @@ def _retried(s: State, e: ev.TaskRetried) -> None:
     entry.failures = entry.interruptions = entry.conflicts = 0
     entry.cause, entry.question, entry.until, entry.ended, entry.talking, entry.proposal = "", "", 0, 0, False, None
     polls.afresh(entry)
+    parent = s.entries.get(entry.task.parent)
+    if parent is not None and parent.task.candidates:
+        parent.poll = None  # the votes were for other work
     if e.comment:
         entry.feedback = e.comment
     if 0 < entry.task.deadline <= e.at:

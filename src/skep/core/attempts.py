@@ -41,9 +41,11 @@ def spoke(turn: Turn, report: inp.Spoke) -> None:
 
 
 def spent(turn: Turn, report: inp.Spent) -> None:
-    """It cost something, whatever became of it: also an attempt that is being ended is charged."""
+    """It cost something, whatever became of it: also an attempt that is being ended is charged. Told twice it counts once."""
     entry, attempt = turn.fenced(report.task, report.n, report.nonce)
-    turn.emit(ev.AttemptSpent(turn.at, report.task, report.n, report.cost, report.model))
+    if 0 < report.number <= attempt.told:
+        return
+    turn.emit(ev.AttemptSpent(turn.at, report.task, report.n, report.cost, report.model, report.number))
     if entry.state == "running" and attempt.stage != "ending" and (why := budgets.over(entry)):
         close(turn, entry, "limit", why)
 
@@ -187,7 +189,7 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
         detail = "its owner or node died" if attempt.ending == "lost" else attempt.ending or "its process vanished"
     begun = attempt.pid != 0 or task.call is not None
     if waits:
-        until = min([report.until, *(until for until in (entry.avoids or {}).values() if until > turn.at)])
+        until = report.until
     elif cause == "infrastructure":
         until = turn.at + INFRASTRUCTURE_WAIT * 2**entry.interruptions
     else:
@@ -196,7 +198,7 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     elsewhere = waits and cause == "limit" and placement.elsewhere(turn.state, entry, spec)
     then, until = again(entry, 0 if elsewhere else until)
     if elsewhere and then == "ready":
-        until = report.until  # for its agent
+        until = report.until  # for agents of its kind
     question = ""
     if counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
         then, until = "gave-up", 0

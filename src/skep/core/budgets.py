@@ -87,11 +87,7 @@ def used_up(state: State) -> str:
 
 def spent_by(state: State, spec: str) -> Cost:
     """What all agents of a kind have spent."""
-    total = Cost()
-    for agent in state.agents.values():
-        if agent.spec == spec and agent.cost is not None:
-            total.add(agent.cost)
-    return total
+    return state.kinds.get(spec, Cost())
 
 
 def unreported(state: State, entry: Entry) -> Cost | None:

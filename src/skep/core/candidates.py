@@ -85,6 +85,8 @@ def rivals(state: State, entry: Entry) -> list[Entry]:
 def gather(turn: Turn, entry: Entry) -> None:
     """Decides about a task with candidates as far as it can be decided."""
     found = rivals(turn.state, entry)
+    if entry.poll is None:
+        voting.dismiss(turn, entry, "its ballot is void")
     if any(is_open(other) for other in found):
         return
     fit = [other for other in found if other.state == "done" and other.task.id not in (entry.refused or {})]

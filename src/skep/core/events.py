@@ -215,13 +215,14 @@ class AttemptSpoke(Struct, frozen=True, array_like=True, gc=False, tag="attempt.
 
 
 class AttemptSpent(Struct, frozen=True, array_like=True, gc=False, tag="attempt.spent"):
-    """The attempt has cost so much since its last such report."""
+    """The attempt has cost so much since its last such report. `number` is that of the report, 0 for what nobody reported."""
 
     at: int
     task: str
     n: int
     cost: Cost
     model: str = ""
+    number: int = 0
 
 
 class TaskInquired(Struct, frozen=True, array_like=True, gc=False, tag="task.inquired"):
@@ -247,7 +248,7 @@ class AttemptWorked(Struct, frozen=True, array_like=True, gc=False, tag="attempt
 
 
 class AttemptEnded(Struct, frozen=True, array_like=True, gc=False, tag="attempt.ended"):
-    """How it ended, and its task's `then`. `gone` = no process of it is left. `until`: it is parked, or kept from that agent."""
+    """How it ended, and its task's `then`. `gone` = no process of it is left. `until`: it is parked, or kept from that kind."""
 
     at: int
     task: str

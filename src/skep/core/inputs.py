@@ -130,7 +130,9 @@ class Spoke(Struct, frozen=True, kw_only=True, gc=False, tag="spoke"):
 
 
 class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
-    """Report: the attempt has cost so much since its last such report."""
+    """Report: the attempt has cost so much since its last such report. `number` counts its reports from 1, and each number once;
+    0 = it is not counted.
+    """
 
     at: int
     task: str
@@ -138,6 +140,7 @@ class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
     nonce: str
     cost: Cost
     model: str = ""
+    number: int = 0
 
 
 class Ask(Struct, frozen=True, kw_only=True, gc=False, tag="ask"):

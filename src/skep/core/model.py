@@ -228,7 +228,9 @@ class Cost(Struct, omit_defaults=True, gc=False):
 
 
 class Attempt(Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One try at a task, on one agent. `nonce` (32 hex digits) fences it: reports with another one are refused."""
+    """One try at a task, on one agent. `nonce` (32 hex digits) fences it: reports with another one are refused. `told`: the
+    number of its last report of a cost.
+    """
 
     n: int
     nonce: str
@@ -247,6 +249,7 @@ class Attempt(Struct, kw_only=True, omit_defaults=True, gc=False):
     cost: Cost | None = None
     held: float = 0.0
     asks: dict[int, Asking] | None = None
+    told: int = 0
 
 
 class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):

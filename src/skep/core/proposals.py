@@ -17,7 +17,7 @@ from skep.core.model import Entry, Proposal, Task
 from skep.core.state import State
 from skep.core.submit import checked
 from skep.core.turn import Turn
-from skep.errors import SkepError
+from skep.errors import Conflict, SkepError
 
 #: What does not make two tasks different.
 _ALIKE = {"id": "", "objective": "", "needs": (), "type": "", "complexity": "", "metadata": {}, "inferred": {}, "generation": 0}
@@ -42,9 +42,16 @@ def note(turn: Turn, entry: Entry, report: inp.Ended | inp.Worked) -> str:
 
 
 def take(turn: Turn, entry: Entry, by: str) -> None:
-    """Accepts what a task proposes. Raises what `submit` raises if it cannot be taken any more."""
+    """Accepts what a task proposes.
+
+    Raises:
+        Conflict: since it was proposed, others were taken that ask for the same, or that leave no room for it.
+        Invalid, Exhausted: it cannot be submitted any more.
+    """
     assert entry.proposal is not None
     checked(turn.state, entry.proposal.tasks, {}, turn.state.specs)
+    if why := refusal(turn.state, entry, entry.proposal):
+        raise Conflict(f"what task '{entry.task.id}' proposes cannot be taken any more: {why}", "Skip it, or reject the result.")
     turn.emit(ev.ProposalAccepted(turn.at, entry.task.id, entry.proposal.fingerprint, by))
 
 

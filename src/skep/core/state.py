@@ -75,6 +75,8 @@ class State(Struct, kw_only=True, dict=True):
     mail: Mail = field(default_factory=Mail)
     cost: Cost = field(default_factory=Cost)
     costs: dict[str, Cost] = {}
+    #: What agents of each kind have cost.
+    kinds: dict[str, Cost] = {}
     held: float = 0.0
     #: Shape of an action -> in words: what a person allowed for the rest of the session.
     standing: dict[str, str] = {}
@@ -305,8 +307,8 @@ class State(Struct, kw_only=True, dict=True):
                 entry.dependents = [*(entry.dependents or ()), name]
 
     def _succeed(self, entry: Entry, former: Entry) -> None:
-        """A task takes the id of one that was replaced: attempts count on, so that none is ever named as another was."""
-        entry.attempts, entry.attempt = former.attempts, former.attempt
+        """A task takes the id of one that was replaced: attempts and questions count on, so that none is named as another was."""
+        entry.attempts, entry.attempt, entry.asked = former.attempts, former.attempt, former.asked
         for need in former.task.needs:
             other = self.entries.get(need)
             if other is not None and other.dependents is not None and former.task.id in other.dependents:

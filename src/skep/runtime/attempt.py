@@ -97,6 +97,7 @@ class Work:
         told: what the task is told about the others.
         setup: commands that prepare every worktree of the session.
         tell: puts a report into the session's inbox; returns the answer's future.
+        record: the same where nobody waits for the answer: it is told again until it is known to be in the log.
         leave: whom it asks before risky actions.
         desk: what it may have done for its agent.
     """
@@ -111,6 +112,7 @@ class Work:
         told: Told | SkepError,
         setup: tuple[Command, ...],
         tell: Callable[[inp.Input], asyncio.Future[object]],
+        record: Callable[[inp.Input], None],
         now: Callable[[], int],
         leave: Leave,
         desk: Desk,
@@ -124,6 +126,9 @@ class Work:
         self.told = told
         self.setup = (*setup, *command.task.setup)
         self.tell = tell
+        self.record = record
+        #: Costs that were told so far.
+        self.costs = 0
         self.now = now
         self.leave = leave
         self.desk = desk
@@ -158,9 +163,12 @@ class Work:
         self.output(shown(report))
         at, task, n, nonce = self.now(), self.command.task.id, self.command.n, self.command.nonce
         if isinstance(report, Talks):
-            self._record(inp.Spoke(at=at, task=task, n=n, nonce=nonce, conversation=report.conversation))
+            self.record(inp.Spoke(at=at, task=task, n=n, nonce=nonce, conversation=report.conversation))
         elif isinstance(report, Spent):
-            self._record(inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=self.node.prices(report), model=report.model))
+            self.costs += 1
+            cost = self.node.prices(report)
+            spent = inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=cost, model=report.model, number=self.costs)
+            self.record(spent)
 
     async def ask(self, ask: Ask) -> Verdict:
         """Host: what no rule speaks of is asked about, unless the sandbox bounds it."""
@@ -177,10 +185,6 @@ class Work:
     def listen(self, hear: Callable[[str], None] | None) -> None:
         """Host: whom messages go to."""
         self.hear = hear
-
-    def _record(self, report: inp.Input) -> None:
-        """Tells the session; that the attempt is over by now is no error."""
-        self.tell(report).add_done_callback(lambda told: told.cancelled() or told.exception())
 
     async def carry_out(self) -> inp.Input:
         """Does the work and returns the report. When cancelled, keeps what there is (`wip`) and goes on being cancelled."""

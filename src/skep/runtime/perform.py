@@ -146,7 +146,8 @@ class Performer:
         leave = Leave(session, command.task.id, command.n, command.nonce, self._now)
         said = self.services.reach(session.name, of_agent(self.node.confining, session.state.plan, spec))
         desk = self._desk(session, command)
-        work = Work(self.node, session.name, command, spec, said, told, setup, session.tell, self._now, leave, desk)
+        tell, record = session.tell, session.report
+        work = Work(self.node, session.name, command, spec, said, told, setup, tell, record, self._now, leave, desk)
         desk.prompted = work.given = tuple(message.id for message in waiting)
         self._works[key] = work
         report = await work.carry_out()

@@ -378,7 +378,7 @@ def cost_view(state: State, name: str) -> CostView:
         tasks={name: entry.cost for name, entry in state.entries.items() if entry.cost is not None},
         agents={name: agent.cost for name, agent in state.agents.items() if agent.cost is not None},
         models=dict(state.costs),
-        kinds={name: spent_by(state, name) for name, spec in state.specs.items() if spec.budget is not None},
+        kinds={name: replace(spent_by(state, name)) for name, spec in state.specs.items() if spec.budget is not None},
         budgets={
             **{name: entry.task.budget for name, entry in state.entries.items() if entry.task.budget is not None},
             **{name: spec.budget for name, spec in state.specs.items() if spec.budget is not None},

@@ -29,7 +29,6 @@ from skep.core.closing import after_success
 from skep.core.consensus import Poll
 from skep.core.model import Entry, Task
 from skep.core.state import State
-from skep.core.submit import checked
 from skep.core.turn import Turn, is_open
 from skep.runtime import ballots
 from skep.runtime.asking import Leave
@@ -255,13 +254,6 @@ def _no_bounds() -> Iterator[None]:
         yield
 
 
-def _looked_at_once(turn: Turn, entry: Entry, by: str) -> None:
-    """What was possible when it was proposed is taken for possible."""
-    assert entry.proposal is not None
-    checked(turn.state, entry.proposal.tasks, {}, turn.state.specs)
-    turn.emit(ev.ProposalAccepted(turn.at, entry.task.id, entry.proposal.fingerprint, by))
-
-
 def _nobody_asked(turn: Turn, entry: Entry) -> None:
     """What a task proposes is taken whoever would have to say yes."""
     if entry.proposal is not None:
@@ -339,12 +331,10 @@ AGENTS: dict[str, Planted] = {
     "a message takes the place of another": Planted("F3", swap(_APPLY, ev.MessageSent, _lost_or_there)),
     "messages delivered in any order": Planted("F3", swap(decide._HANDLERS, inp.Delivered, _in_any_order)),
     "a message sent again is another one": Planted("F3", swap(decide._HANDLERS, inp.Send, _another_each_time)),
-    "messages live for ever": Planted("F3", swap(messages, "expire", _quietly("expire"))),
     "a provider's limit counts as an interruption": Planted(10, swap(attempts, "interrupted", _counted)),
     "a provider's limit counts as a failure": Planted(10, swap(decide._HANDLERS, inp.Ended, _a_failure)),
     "parked until another time": Planted(11, swap(attempts, "again", _too_long)),
     "proposals without bounds": Planted("A2", _no_bounds),
-    "a proposal not looked at again": Planted("A2", swap(proposals, "take", _looked_at_once)),
     "a proposal taken unasked": Planted("A2", swap(proposals, "take_by_rule", _nobody_asked)),
     "the same proposed again": Planted("A2", swap(proposals, "_twin", _no_twins)),
     "what did not merge is merged again": Planted(5, swap(_APPLY, ev.ConflictResolved, _keeps_old)),

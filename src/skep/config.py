@@ -40,7 +40,7 @@ class SandboxConfig(Struct, frozen=True, forbid_unknown_fields=True):
     `mode`: on, or off: then agents can do whatever you can. `network`: hosts that may be reached. `read`, `write`: further
     folders and files. `credentials`: clients whose credentials are shared. `require`: properties without which nothing runs.
     `cpu`: cores. `memory`: bytes, 0 = three quarters of what the machine has. `processes`: how many at once. `disk`: bytes of
-    one file. All limits are per attempt.
+    one file. `disk_total`: bytes that an attempt may add to its own folders. All limits are per attempt.
     """
 
     mode: Literal["on", "off"] = "on"
@@ -53,6 +53,7 @@ class SandboxConfig(Struct, frozen=True, forbid_unknown_fields=True):
     memory: int = 0
     processes: int = 4_096
     disk: int = 16 << 30
+    disk_total: int = 20 << 30
 
 
 class TerminalsConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -232,7 +233,7 @@ def _checked(config: Config, path: Path) -> Config:
     if not 1 <= config.terminals.pool <= 10_000:
         raise Invalid(f"{path}: terminals.pool is {config.terminals.pool}", "Use 1 to 10000.")
     box = config.sandbox
-    if min(box.cpu, box.memory, box.processes, box.disk) < 0:
+    if min(box.cpu, box.memory, box.processes, box.disk, box.disk_total) < 0:
         raise Invalid(f"{path}: limits of [sandbox] must not be negative", "Use 0 where there is to be none.")
     planner = config.planner
     if not (1 <= planner.max_tasks <= 1000 and 1 <= planner.length <= 1000 and 1 <= planner.attempts <= 10):

@@ -348,3 +348,31 @@ async def test_the_way_from_a_worktree_to_its_repository_stays(hive: skep.Skep) 
     session = await hive.session("ways")
     result = await (await session.submit(skep.Task(id="a", run=script))).result()
     assert (result.ok, result.detail) == (True, "")
+
+
+async def test_an_attempt_that_fills_the_disk_is_ended_and_leaves_nothing(hive: skep.Skep, repo: Repository) -> None:
+    fill = """for i in $(seq 64); do head -c 65536 /dev/urandom > "{place}/$i.bin"; done; echo full; exec tail -f /dev/null"""
+    places = {"tree": ".", "home": "$HOME", "out": "$SKEP_OUT", "git": "$GIT_OBJECT_DIRECTORY"}
+    box = Confinement(disk_total=1 << 20)
+    tasks = tuple(skep.Task(id=name, run=fill.format(place=place)) for name, place in places.items())
+    fits = skep.Task(id="fits", run="head -c 500000 /dev/urandom > fits.bin")
+    session = await hive.start(skep.Plan(name="p", sandbox=box, tasks=(*tasks, fits)))
+    results = await session.results([*places, "fits"])
+    assert [(result.ok, result.cause) for result in results] == [(False, "limit")] * 4 + [(True, "")]
+    assert {result.detail for result in results[:4]} == {
+        "it took more room on the disk than the 1,048,576 bytes that it may (`disk_total`); nothing of it is kept"
+    }
+    assert [result.commit for result in results[:4]] == [""] * 4
+    assert "fits.bin" in repo.files("refs/skep/p-1/main")
+    assert list((repo.top / ".skep").rglob("*.bin")) == []
+
+
+async def test_a_burst_is_noticed_at_the_end_and_a_verification_is_bounded_too(hive: skep.Skep) -> None:
+    fill = "head -c 4000000 /dev/urandom > big.bin"
+    box = Confinement(disk_total=1 << 20)
+    tasks = (skep.Task(id="burst", run=fill), skep.Task(id="tests", run="echo x > x.txt", verify=fill))
+    session = await hive.start(skep.Plan(name="p", sandbox=box, tasks=tasks))
+    burst, tests = await session.results(["burst", "tests"])
+    assert (burst.ok, burst.cause, burst.commit) == (False, "limit", "")
+    assert (tests.ok, tests.cause) == (False, "verify-failed")
+    assert "verify: it took more room" in tests.detail

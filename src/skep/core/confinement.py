@@ -17,6 +17,7 @@ class Confinement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         credentials: names of clients whose credentials are shared.
         require: properties without which nothing is to run.
         cpu: cores, memory: bytes, processes: how many, disk: bytes of one file; 0 = what holds otherwise.
+        disk_total: bytes that an attempt's own folders may grow by; 0 = what holds otherwise.
     """
 
     mode: Literal["", "on", "off"] = ""
@@ -29,3 +30,4 @@ class Confinement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     memory: int = 0
     processes: int = 0
     disk: int = 0
+    disk_total: int = 0

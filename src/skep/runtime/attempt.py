@@ -40,6 +40,7 @@ from skep.runtime.environment import Told
 from skep.runtime.grants import keeps_home
 from skep.runtime.homes import home
 from skep.runtime.reports import shown
+from skep.runtime.room import Full, bounded
 from skep.security import Bounds
 from skep.store import Blobs
 from skep.terminals import Terminals
@@ -123,6 +124,7 @@ class Work:
         self.spec = spec
         self.said = said
         self.confinement = ""
+        self.within: Bounds | None = None
         self.told = told
         self.setup = (*setup, *command.task.setup)
         self.tell = tell
@@ -221,10 +223,17 @@ class Work:
         await self._settle_in()
         self._open(env)
         hidden = environment.secrets(command.task.secrets) | environment.keys(environment.matching(runtime.wants))
-        secrets, within = tuple(hidden.values()), await self._bounds(env)
+        secrets, self.within = tuple(hidden.values()), await self._bounds(env)
         self.desk.secrets = secrets
-        with node.wards.of(command.nonce, within, secrets, self.said.network):
-            return await self._work(runtime, env)
+        with node.wards.of(command.nonce, self.within, secrets, self.said.network):
+            try:
+                return await self._work(runtime, env)
+            except Full as error:
+                # To keep it as a commit would take as much room again, for good.
+                self.unkept = False
+                shared = mode_of(command.task) == "shared"
+                kept = "what it left stays in the shared worktree" if shared else "nothing of it is kept"
+                return self._ended(Ending(ok=False, cause="limit", detail=f"{error.message}; {kept}"))
 
     def _open(self, env: dict[str, str]) -> None:
         """Makes the door through which its programs reach the desk."""
@@ -250,6 +259,11 @@ class Work:
         return bounds(self.said, node.folder, node.state, env, around, granted, self.home)
 
     async def _work(self, runtime: Runtime, env: dict[str, str]) -> inp.Input:
+        async with bounded(self.within):
+            ended = await self._run(runtime, env)
+        return ended if isinstance(ended, inp.Ended) else await self._judge(ended, env)
+
+    async def _run(self, runtime: Runtime, env: dict[str, str]) -> Ending | inp.Ended:
         command, node = self.command, self.node
         found = await setups(
             node.wards,
@@ -282,8 +296,7 @@ class Work:
             confined=self.said.mode != "off",
         )
         self.unkept = True
-        ending = await runtime.run(job, self)
-        return await self._judge(ending, env)
+        return await runtime.run(job, self)
 
     def _servers(self, runtime: Runtime, env: Mapping[str, str]) -> dict[str, Server]:
         """The MCP servers that a client is handed: those of the workspace, and Skep's own if it has somebody to talk to."""
@@ -367,7 +380,10 @@ class Work:
                     outputs=outputs,
                     proposal=proposal,
                 )
-            found = await check(self.node.wards, "verify", task.verify, self.cwd, env, command.nonce, self.output, task.timeout)
+            async with bounded(self.within):
+                found = await check(
+                    self.node.wards, "verify", task.verify, self.cwd, env, command.nonce, self.output, task.timeout
+                )
             if isinstance(self.told, Told) and self.told.rehearsal and kind_of(task) == "prompt":
                 found = excused(found)
             if found.lost:

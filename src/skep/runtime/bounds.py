@@ -94,11 +94,18 @@ def bounds(
     hidden = (place,) if os.path.isdir(place) and any(inside(place, path) for path in (*seen, *kept)) else ()
     return Bounds(
         write=kept,
+        own=tuple(_real([*around.write, *own, *([home] if home else ())])),
         read=seen,
         instead=around.instead,
         hidden=hidden,
         home=home,
-        limits=Limits(cpu=said.cpu, memory=said.memory or _memory(), processes=said.processes, disk=said.disk),
+        limits=Limits(
+            cpu=said.cpu,
+            memory=said.memory or _memory(),
+            processes=said.processes,
+            disk=said.disk,
+            disk_total=said.disk_total,
+        ),
     )
 
 

@@ -33,6 +33,7 @@ from skep.runtime.homes import short
 from skep.runtime.loop import Loop
 from skep.runtime.mail import hand_over, with_mail
 from skep.runtime.notify import Teller
+from skep.runtime.room import Full, bounded
 from skep.runtime.services import Services, needed
 from skep.runtime.stacks import Refusal, land
 from skep.terminals.leftovers import end_marked
@@ -328,12 +329,15 @@ class Performer:
                 env = {**around.env, **env}
                 confined = bounds(said, node.folder, node.state, env, around, (), "")
             with node.wards.of(nonce, confined, hosts=said.network):
-                found = await setups(node.wards, setup, path, env, nonce, transcript.write)
-                if not found.ok:
-                    return found, "infrastructure"
-                found = await check(node.wards, "verify", verify, path, env, nonce, transcript.write, timeout)
+                async with bounded(confined):
+                    found = await setups(node.wards, setup, path, env, nonce, transcript.write)
+                    if not found.ok:
+                        return found, "infrastructure"
+                    found = await check(node.wards, "verify", verify, path, env, nonce, transcript.write, timeout)
                 found = excused(found) if stood_in else found
                 return found, "" if found.ok else "infrastructure" if found.lost else "verify-failed"
+        except Full as error:
+            return Checked(False, f"verify: {error.message}", str(error)), "verify-failed"
         except SkepError as error:
             return Checked(False, error.message, str(error)), "infrastructure"
         except OSError as error:

@@ -28,17 +28,21 @@ PROPERTIES: dict[str, str] = {
     "memory": "bounded for all processes together",
     "count": "the number of processes is bounded",
     "cpu": "bounded for all processes together",
-    "disk": "the size of a file, and of what is in memory such as /tmp, is bounded",
+    "disk": "the size of a file, of what is in memory such as /tmp, and of what an attempt adds to its folders is bounded",
 }
 
 
 class Limits(Struct, frozen=True, kw_only=True, gc=False):
-    """Bounds of the processes of one attempt together; 0 = none. cpu in cores, memory in bytes, disk in bytes of one file."""
+    """Bounds of the processes of one attempt together; 0 = none. cpu in cores, memory in bytes, disk in bytes of one file.
+
+    `disk_total`: bytes that the attempt's own folders may grow by. No sandbox sees to it: who carries the attempt out does.
+    """
 
     cpu: float = 0.0
     memory: int = 0
     processes: int = 0
     disk: int = 0
+    disk_total: int = 0
 
 
 class Bounds(Struct, frozen=True, kw_only=True, gc=False):
@@ -46,6 +50,7 @@ class Bounds(Struct, frozen=True, kw_only=True, gc=False):
 
     Args:
         write: folders and files that it may read and change.
+        own: those of them that are the attempt's own, and its home: `Limits.disk_total` is of these.
         read: folders and files that it may read.
         instead: path -> file that it reads in its place, where the sandbox can do that.
         hidden: folders that are empty, but for what is named below them.
@@ -57,6 +62,7 @@ class Bounds(Struct, frozen=True, kw_only=True, gc=False):
     """
 
     write: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     instead: Mapping[str, str] = {}
     hidden: tuple[str, ...] = ()

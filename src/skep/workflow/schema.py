@@ -151,6 +151,11 @@ SANDBOX = Record(
         "memory": Field(Size(), "Main memory, together.", "three quarters of the machine's"),
         "processes": Field(Number(0, 1_000_000), "Processes and threads at once.", "4096"),
         "disk": Field(Size(), "Size of one file.", "16 GiB"),
+        "disk_total": Field(
+            Size(),
+            "What an attempt may add to its worktree, its own folder and its HOME, together; looked at now and then.",
+            "20 GiB",
+        ),
     },
 )
 CONFINED = Either("`on`, `off` or a mapping (sandbox)", Choice(("on", "off")), mapping=SANDBOX)

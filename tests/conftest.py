@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from typing import Any
 
 import pytest
+
+
+def pytest_sessionstart() -> None:
+    """No garbage collection while tests are collected: Python 3.11 may give up on a syntax tree ("AST constructor recursion depth
+    mismatch") when a collection comes in the middle of it. What is collected stays anyway."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on as always."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -147,6 +147,11 @@ WORKLOADS = {
     "loop": Workload("bench.loops", "loop", {"p50": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
     "loops": Workload("bench.loops", "loops", {"duration": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
     "ballots": Workload("bench.ballots", "ballots", {"decided": Metric("ms", fixed(5))}),
+    "messages": Workload(
+        "bench.messages",
+        "messages",
+        {"throughput": Metric("messages/s", fixed(1_000), more=True), "p99": Metric("ms", fixed(20))},
+    ),
     "restart": Workload(
         "bench.restart",
         "restart",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,7 @@ from skep.agents import (
 )
 from skep.agents.lines import Lines
 from skep.agents.options import AcpOptions
+from skep.agents.servers import Server
 from skep.core.model import Task
 from skep.terminals import Terminals
 from skep.terminals.native import Native
@@ -266,3 +268,15 @@ def test_nothing_that_claude_or_an_agent_of_the_protocol_says_makes_skep_fail(me
         assert isinstance(await session.go(), Ending)
 
     asyncio.run(both())
+
+
+def test_a_users_own_server_does_not_take_the_place_of_one_of_the_job(tmp_path: Path) -> None:
+    settings = tmp_path / "user" / ".gemini" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"theme": "dark", "mcpServers": {"skep": {"command": "old"}, "notes": {"command": "notes"}}}))
+    job = Workshop(tmp_path).job(Task(prompt="go"))
+    job = replace(job, env={"HOME": str(tmp_path / "user")}, home=str(tmp_path / "home"), servers={"skep": Server(command="new")})
+    with gemini.CLIENT.at_home(job) as env:
+        found = json.loads(Path(env["HOME"], ".gemini", "settings.json").read_text())
+    assert {name: one["command"] for name, one in found["mcpServers"].items()} == {"skep": "new", "notes": "notes"}
+    assert found["theme"] == "dark"

@@ -16,6 +16,8 @@ from mcp.server.mcpserver import MCPServer
 from msgspec.structs import replace
 
 from skep.agents import Said, Used, Verdict
+from skep.agents.declared import servers
+from skep.errors import Invalid
 from tests.agents.scripted import Llm, asked
 from tests.clients.model_server import ModelServer
 from tests.contracts.runtime import Record, Workshop
@@ -228,3 +230,10 @@ async def test_a_slow_tool_holds_up_no_end(llm: Llm, workshop: Workshop, server:
     job = asked(workshop, server, "CALL: web_slow {}\nSAY: Slow.")
     late = await llm.run(replace(job, task=replace(job.task, timeout=3.0)), Record())
     assert (late.ok, late.cause) == (False, "timed-out")
+
+
+@pytest.mark.parametrize("name", ["skep", "skep__more"])
+def test_no_declared_server_gets_the_leave_of_skeps_own(name: str, workshop: Workshop) -> None:
+    declare(workshop.folder, **{name: MEASURES})
+    with pytest.raises(Invalid, match="the name of Skep's own"):
+        servers(str(workshop.folder), {}, None)

@@ -336,6 +336,25 @@ async def test_the_key_of_a_clients_provider_is_in_nothing_that_is_kept(
     assert found == []
 
 
+@pytest.mark.parametrize("runtime", ["claude", "codex"])
+async def test_a_key_that_a_client_complains_of_on_standard_error_is_in_nothing_that_is_kept(
+    runtime: str, hive: skep.Skep, repo: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = {"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY"}[runtime]
+    monkeypatch.setenv(name, CANARY)
+    repo("config", "--unset", "http.extraheader")
+    program = tmp_path / runtime
+    program.write_text(f'#!/bin/sh\necho "no such model for the key ${name}" >&2; exit 1\n')
+    program.chmod(0o755)
+    agent = skep.AgentSpec(name="coder", runtime=runtime, options={"program": str(program)})
+    session = await hive.start(skep.Plan(name="p", agents=(agent,), tasks=(skep.Task(id="a", prompt="go"),)))
+    (result,) = await session.results(["a"])
+    assert (result.ok, result.detail) == (False, "exit code 1: no such model for the key [secret]"), result
+    await session.stop()
+    found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert found == []
+
+
 async def test_the_way_from_a_worktree_to_its_repository_stays(hive: skep.Skep) -> None:
     script = """
     entry=$(git rev-parse --git-dir)

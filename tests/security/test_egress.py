@@ -199,3 +199,18 @@ async def test_each_connection_to_the_proxy_is_for_one_request(tmp_path: Path) -
         assert (ended.code, said.splitlines()) == (0, ["hello True"] * 2), said
         assert [one.partition(b" HTTP")[0] for one in heard] == [b"GET /one", b"GET /two"]
     await wards.close()
+
+
+async def test_programs_that_have_ended_take_no_place_among_the_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skep.security.egress.CONNECTIONS", 2)
+    found = bubblewrap(tmp_path / "sandbox")
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    async with website("hello") as (named, _heard):
+        profile = yard.profile(sys.executable, "-I", "-c", ASK, f"http://{named}/")
+        with wards.of(profile.nonce, yard.bounds, hosts=(named,)):
+            said = [(await run(wards, profile))[1].strip() for _ in range(4)]
+    assert said == ["200 hello"] * 4
+    await wards.close()

@@ -117,7 +117,7 @@ def _merge(mine: Path, users: Path, told: Mapping[str, Any]) -> None:
         fix = "Mend the file; it must be plain JSON for agents that talk with each other."
         raise Invalid(f"{users} cannot be read as JSON: {error}.", fix) from None
     for name, value in told.items():
-        found[name] = {**value, **found[name]} if isinstance(found.get(name), dict) else value
+        found[name] = {**found[name], **value} if isinstance(found.get(name), dict) else value
     mine.write_bytes(msgspec.json.encode(found))
 
 

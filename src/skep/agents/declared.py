@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from skep.agents.servers import Server
+from skep.agents.servers import OWN, Server
 from skep.errors import Invalid
 
 FILE = ".mcp.json"
@@ -27,7 +27,7 @@ def servers(folder: str, env: Mapping[str, str], wanted: Sequence[str] | None) -
         wanted: names; None = all.
 
     Raises:
-        Invalid: the file is not right, or has no server of a wanted name.
+        Invalid: the file is not right, or has no server of a wanted name, or one with the name of Skep's own.
     """
     path = Path(folder) / FILE
     try:
@@ -48,6 +48,8 @@ def servers(folder: str, env: Mapping[str, str], wanted: Sequence[str] | None) -
     if len(chosen) > MAX_SERVERS:
         raise Invalid(f"{FILE} has {len(chosen)} servers, more than {MAX_SERVERS}.", "Name those that are needed in `mcp`.")
     for name, server in chosen.items():
+        if name.partition("__")[0] == OWN:  # Claude Code takes `skep__x` for it too: its tools would need no leave
+            raise Invalid(f"{FILE} has a server {name!r}: that is the name of Skep's own.", "Give it another name.")
         if not re.fullmatch(r"[\w-]{1,40}", name, re.ASCII):
             raise Invalid(f"{FILE} has a server {name!r}.", "Name it with letters, digits, _ and -, 40 at most.")
         if bool(server.command) == bool(server.url) or server.type not in ("", "stdio", "http"):

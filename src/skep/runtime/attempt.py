@@ -42,6 +42,7 @@ from skep.runtime.homes import home
 from skep.runtime.reports import shown
 from skep.runtime.room import Full, bounded
 from skep.security import Bounds
+from skep.security.redact import Redactor, without
 from skep.store import Blobs
 from skep.terminals import Terminals
 from skep.terminals.transcript import Transcript
@@ -296,7 +297,12 @@ class Work:
             confined=self.said.mode != "off",
         )
         self.unkept = True
-        return await runtime.run(job, self)
+        ending = await runtime.run(job, self)
+        # Its last words may come from elsewhere than what it printed, such as its standard error.
+        if self.desk.secrets:
+            words = without([ending.detail, ending.result], Redactor(self.desk.secrets))
+            ending = replace(ending, detail=words[0], result=words[1])
+        return ending
 
     def _servers(self, runtime: Runtime, env: Mapping[str, str]) -> dict[str, Server]:
         """The MCP servers that a client is handed: those of the workspace, and Skep's own if it has somebody to talk to."""

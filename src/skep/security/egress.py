@@ -218,7 +218,9 @@ class Egress:
             if len(fds) == 1 + len(self._near.get(nonce, ())) and uid == os.getuid() and nonce in self._hosts:
                 listeners = [socket.socket(fileno=fds.pop()) for _ in range(len(fds))][::-1]
                 task = loop.create_task(self._serve(nonce, listeners, visitor))
-                self._tunnels.setdefault(nonce, set()).add(task)
+                under_way = self._tunnels.setdefault(nonce, set())
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
                 return
         except OSError:
             pass  # who knocks without a listener finds the door shut

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 #: What stands where a secret was.
 MARK = b"[secret]"
@@ -40,6 +41,15 @@ class Redactor:
             if any(value.startswith(end) for value in self._values):
                 return size
         return 0
+
+
+def without(value: Any, redactor: Redactor) -> Any:
+    """A text without secrets, or what is made of dicts and lists with all its texts so."""
+    if isinstance(value, str):
+        return redactor.feed(value.encode(errors="surrogatepass"), final=True).decode(errors="surrogatepass")
+    if isinstance(value, dict):
+        return {without(name, redactor): without(inner, redactor) for name, inner in value.items()}
+    return [without(inner, redactor) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _forms(secrets: Iterable[str]) -> list[bytes]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.core import inputs as inp
+from skep.core.budgets import COST_LIMIT
 from skep.core.commands import StartAttempt
 from skep.core.model import AgentSpec, Budget, Cost, Limits, Plan, Task
+from skep.core.placement import BY_HAND
 from skep.errors import Exhausted, Invalid
 from tests.core.desk import PYTHON, ROOM, SHELL, Desk, run
 
@@ -261,3 +264,45 @@ def test_more_than_the_limit_is_spent_by_one_report_of_each_attempt_at_most(
         assert at.state.cost.usd == pytest.approx(told / 100)
     assert at.state.paused == (told >= limit)
     assert at.state.held == pytest.approx(sum(e.attempt.held for e in at.state.entries.values() if e.attempt))
+
+
+def test_a_kind_whose_money_is_all_held_keeps_nobody_else_from_work() -> None:
+    small = AgentSpec(name="small", runtime="claude", count=0, budget=Budget(usd=0.2))
+    at = desk(0.0, 0, small, AgentSpec(name="other", runtime="codex", count=0), at_once=9)
+    at.submit(asking("a", agent="small"), asking("b", agent="small"), asking("c", agent="other"), run("d"))
+    assert at.running() == ["a", "c", "d"]
+    spend(at, "a", 0.05)
+    at.ok("a")
+    assert sorted(at.running()) == ["b", "c", "d"]
+    spend(at, "b", 0.15)
+    assert at.state.why == "the budget of an agent is used up: small"
+
+
+def test_an_attempt_whose_kind_the_plan_has_no_more_is_still_bounded_by_the_session() -> None:
+    at = desk(5.0, 0, CODER, AgentSpec(name="other", runtime="codex", count=0), at_once=1)
+    at.submit(asking("a"))
+    assert at.attempt("a").agent == "coder-1"
+    left = msgspec.structs.replace(at.state.plan, agents=(SHELL, PYTHON, AgentSpec(name="other", runtime="codex")))
+    at.tell(inp.ChangePlan(at=0, plan=left, keep=("a",)))
+    (command,) = at.owed()
+    assert isinstance(command, StartAttempt)
+    assert command.usd == 5.0
+
+
+def test_what_is_charged_after_the_end_does_not_pause_what_is_closed() -> None:
+    at = desk(1.0)
+    at.submit(asking("a"))
+    at.ok("a")
+    at.tell(inp.Close(at=0))
+    at.tell(inp.Inquired(at=0, task="a", cost=Cost(usd=3.0)))
+    assert (at.state.cost.usd, at.state.paused) == (3.0, False)
+
+
+def test_that_only_claims_go_on_does_not_take_the_place_of_a_limit() -> None:
+    at = desk(1.0)
+    at.submit(asking("a"), asking("b"))
+    spend(at, "a", 2.0)
+    why = at.state.why
+    at.tell(inp.Pause(at=0, why=BY_HAND))
+    assert at.state.why == why == COST_LIMIT
+    at.refused(inp.Claim(at=0, task="b"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skep.core import inputs as inp
 from skep.core import placement
+from skep.core.due import next_wake
 from skep.core.model import AgentSpec, Task
 from tests.core.desk import Desk
 
@@ -82,3 +83,14 @@ def test_once_its_time_has_come_the_refused_one_may_have_it_again() -> None:
     desk.tick(61.0)
     desk.fail("a")
     assert desk.attempt("a").agent == "ann-1"
+
+
+def test_a_task_that_waits_for_the_busy_other_one_goes_to_the_refused_one_as_soon_as_that_may_have_it() -> None:
+    desk = Desk(ANN, BOB)
+    desk.submit(Task(id="b", prompt="x", agent="bob"), Task(id="a", prompt="x"))
+    until = limited(desk, "a", 60)
+    assert (desk.entry("a").state, next_wake(desk.state)) == ("ready", until)
+    desk.reload()
+    desk.tick(61.0)
+    assert desk.attempt("a").agent == "ann-1"
+    assert desk.entry("a").avoids is None

@@ -149,3 +149,14 @@ def test_questions_are_bounded(desk: Desk) -> None:
         with pytest.raises(Exhausted, match="no answer yet"):
             ask(desk, id="other")
     assert [type(event) for event in desk.events].count(ev.MessageSent) == 1
+
+
+def test_a_question_of_an_agent_that_is_no_more_can_be_answered_and_so_ended() -> None:
+    desk = Desk(AgentSpec(name="bee", runtime="x", count=0), AgentSpec(name="moth", runtime="x"), at_once=2)
+    desk.submit(Task(id="b", prompt="x", agent="bee"), Task(id="a", prompt="x", agent="bee"))
+    ask(desk)
+    assert desk.attempt("a").agent == "bee-2"
+    fewer = replace(desk.plan, limits=replace(desk.plan.limits, agents=1))
+    desk.tell(inp.ChangePlan(at=0, plan=fewer, keep=("a", "b")))
+    answer(desk, "you", "bee-2")
+    assert (desk.state.mail.questions, waiting(desk, "you")) == ({}, [])

@@ -36,12 +36,19 @@ def reserve(state: State, entry: Entry, agent: Agent) -> float | None:
     return round(min(wanted, left), 6) if left > 1e-6 else None
 
 
-def _free(state: State, spec: AgentSpec) -> list[float]:
-    """Dollars that neither are spent nor held, of each limit that holds for this kind of agent."""
+def waits_for_its_kind(state: State, agent: Agent) -> bool:
+    """Whether the session could afford another attempt, and only what other agents of this one's kind hold is in its way."""
+    limits = state.plan.limits
+    affords = not limits.cost_usd or limits.cost_usd - state.cost.usd - state.held > 1e-6
+    return affords and any(other.held > 1e-6 for other in state.agents.values() if other.spec == agent.spec)
+
+
+def _free(state: State, spec: AgentSpec | None) -> list[float]:
+    """Dollars that neither are spent nor held, of each limit that holds for this kind of agent; None = it is no more."""
     found = []
     if state.plan.limits.cost_usd:
         found.append(state.plan.limits.cost_usd - state.cost.usd - state.held)
-    if spec.budget is not None and spec.budget.usd:
+    if spec is not None and spec.budget is not None and spec.budget.usd:
         held = sum(agent.held for agent in state.agents.values() if agent.spec == spec.name)
         found.append(spec.budget.usd - held - spent_by(state, spec.name).usd)
     return found
@@ -60,7 +67,7 @@ def cap(state: State, entry: Entry) -> float:
         bounds.append(left_of(entry))
     agent = state.agents.get(entry.attempt.agent) if entry.attempt is not None else None
     if entry.attempt is not None and agent is not None:
-        bounds += [free + entry.attempt.held for free in _free(state, state.specs[agent.spec])]
+        bounds += [free + entry.attempt.held for free in _free(state, state.specs.get(agent.spec))]
     return max(0.01, min(bounds)) if bounds else 0.0
 
 

@@ -16,7 +16,7 @@ from skep.core.intake import taken_in
 from skep.core.model import TERMINAL
 from skep.core.placement import BY_HAND
 from skep.core.plans import change, check_plan, declare
-from skep.core.settle import settle, stop
+from skep.core.settle import limited, settle, stop
 from skep.core.state import State
 from skep.core.submit import submit
 from skep.core.turn import Turn
@@ -129,7 +129,7 @@ def _pause(turn: Turn, given: inp.Pause) -> None:
         stop(turn, given.why, given.by)
     elif turn.state.counter and not turn.state.open_tasks:
         raise Conflict(f"every task of session {turn.state.session} is finished already", "There is nothing left to pause.")
-    elif not turn.state.paused or (given.why == BY_HAND != turn.state.why):
+    elif not turn.state.paused or (given.why == BY_HAND != turn.state.why and not limited(turn.state)):
         turn.emit(ev.SessionPaused(turn.at, False, given.why, given.by))
 
 

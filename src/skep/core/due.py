@@ -84,6 +84,8 @@ class Due:
 def times(entry: Entry) -> list[int]:
     """Wall-clock ms at which something is to be decided about a task."""
     found = [entry.until] if entry.state == "parked" else []
+    if entry.state == "ready" and entry.avoids:
+        found += entry.avoids.values()
     if entry.state == "expanded" and entry.poll is not None and entry.poll.until and entry.poll.result is None:
         found.append(entry.poll.until)
     if entry.task.deadline and entry.state not in TERMINAL:

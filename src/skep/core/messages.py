@@ -125,10 +125,12 @@ def escalate(turn: Turn, given: inp.Escalate) -> questions.Escalated:
 
 
 def _check_ends(state: State, given: inp.Send, answer: bool) -> None:
-    """Whoever was asked may answer, also where there is no edge: the question may have gone up more than one level."""
+    """Whoever was asked may answer, also where there is no edge: the question may have gone up more than one level. So may
+    they when whoever asked is no more, since the plan was changed: otherwise the question would wait for ever.
+    """
     known = members(state.specs, state.limit)
     for agent in (given.source, given.target):
-        if agent != topology.PERSON and agent not in known:
+        if agent != topology.PERSON and agent not in known and not answer:
             shown = ", ".join(list(known)[:20]) or "none"
             raise NotFound(f"no agent is called '{agent}' in session {state.session}", f"Agents that hear messages: {shown}.")
     if not answer:

@@ -156,6 +156,13 @@ class Queue:
                 self._recall(lane)
             self._lead(lane)
 
+    def put_off(self, entry: Entry) -> None:
+        """A task that was taken out cannot start: its class waits until an agent of its own comes back, and others go on."""
+        self.push(entry)
+        bucket = self.buckets[placement.need_of(self.state, entry)]
+        if not bucket.blocked:
+            self._block(bucket, "agents")
+
     def withdraw(self, entry: Entry) -> None:
         """A ready task is ready no more without having been assigned: nobody needs to stand aside for it."""
         self._unclaim(entry)

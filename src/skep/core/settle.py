@@ -43,7 +43,7 @@ def wake(turn: Turn) -> None:
     limit = state.time_limit_at
     if limit and turn.at >= limit:
         stop(turn, TIME_LIMIT, by="")
-    if not state.paused and (why := budgets.used_up(state)):
+    if not (state.paused or state.closed) and (why := budgets.used_up(state)):
         stop(turn, why, by="")
     messages.expire(turn)
     for name in state.due.elapsed(turn.at):
@@ -55,6 +55,8 @@ def wake(turn: Turn) -> None:
             close(turn, entry, "deadline", "its deadline has passed")
         elif entry.state == "parked" and entry.until <= turn.at:
             turn.emit(ev.TaskReady(turn.at, name))
+        elif entry.state == "ready" and min((entry.avoids or {}).values(), default=turn.at + 1) <= turn.at:
+            turn.emit(ev.TaskReady(turn.at, name))  # a kind of agent that refused it may have it again
         elif entry.state == "expanded":
             state.due.pending[name] = None
         else:
@@ -205,6 +207,9 @@ def assign(turn: Turn) -> bool:
             return False
         entry, agent, score, reserved = placed
         held = budgets.reserve(state, entry, agent)
+        if held is None and budgets.waits_for_its_kind(state, agent):
+            state.queue.put_off(entry)
+            continue
         if held is None:
             state.queue.push(entry)
             if not state.held:

@@ -164,6 +164,8 @@ class State(Struct, kw_only=True, dict=True):
         if to == "ready":
             if entry.attempt is None:
                 self.queue.push(entry)
+            if entry.avoids:
+                self.due.watch(entry)
         elif to == "parked":
             self.due.watch(entry)
         elif to == "waiting":

@@ -8,7 +8,7 @@ from skep.errors import Bug
 #: From -> the states that may follow.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "waiting": frozenset({"ready", "expanded", "needs-you", "skipped", "cancelled", "failed", "replaced"}),
-    "ready": frozenset({"running", "waiting", "skipped", "cancelled", "failed", "replaced"}),
+    "ready": frozenset({"ready", "running", "waiting", "skipped", "cancelled", "failed", "replaced"}),
     "running": frozenset(
         {"ready", "waiting", "merging", "needs-you", "parked", "done", "skipped", "failed", "gave-up", "cancelled", "replaced"}
     ),

@@ -114,7 +114,7 @@ class Desk:
     def _name(self, own: str) -> str:
         """Ids are the session's: no agent can take one that another's message would get."""
         self._count += 1
-        return f"{self._command.task.id}:{own}" if own else f"{self._agent}.{self._command.nonce[:4]}{self._count}"
+        return f"{self._command.task.id}:{own}" if own else f"{self._agent}.{self._command.nonce[:12]}.{self._count}"
 
     async def _told(self, given: inp.Input) -> Any:
         """It has an id: told twice it counts once."""

@@ -33,7 +33,7 @@ from skep.agents import (
     opencode,
 )
 from skep.agents.lines import Lines
-from skep.agents.options import AcpOptions
+from skep.agents.options import AcpOptions, ClaudeOptions
 from skep.agents.servers import Server
 from skep.core.model import Task
 from skep.terminals import Terminals
@@ -280,3 +280,15 @@ def test_a_users_own_server_does_not_take_the_place_of_one_of_the_job(tmp_path: 
         found = json.loads(Path(env["HOME"], ".gemini", "settings.json").read_text())
     assert {name: one["command"] for name, one in found["mcpServers"].items()} == {"skep": "new", "notes": "notes"}
     assert found["theme"] == "dark"
+
+
+def test_what_claude_is_told_of_servers_is_for_nobody_else_to_see(tmp_path: Path) -> None:
+    job = Workshop(tmp_path).job(Task(prompt="go"))
+    job = replace(job, home=str(tmp_path / "home"), servers={"db": Server(command="db", env={"TOKEN": "canary-4711"})})
+    words = claude.arguments(job, ClaudeOptions(), "")
+    assert "canary-4711" not in " ".join(words)
+    file = Path(words[words.index("--mcp-config") + 1])
+    with claude.CLIENT.at_home(job):
+        assert "canary-4711" in file.read_text()
+        assert Path(job.home).stat().st_mode & 0o077 == 0
+    assert not file.exists()

@@ -155,14 +155,13 @@ def test_each_client_is_told_of_servers_in_its_own_words() -> None:
         "docs": Declared(url="https://docs.example/mcp", headers={"A": "b"}),
         "db": Declared(command="db", args=("-x",), env={"K": 'v"'}),
     }
-    (flag, text) = for_claude(servers)
-    assert flag == "--mcp-config"
-    assert json.loads(text)["mcpServers"]["db"] == {"command": "db", "args": ["-x"], "env": {"K": 'v"'}}
-    assert json.loads(text)["mcpServers"]["docs"]["url"] == "https://docs.example/mcp"
+    told = for_claude(servers)["mcpServers"]
+    assert told["db"] == {"command": "db", "args": ["-x"], "env": {"K": 'v"'}}
+    assert told["docs"]["url"] == "https://docs.example/mcp"
     assert for_codex(servers)[:2] == ("--config", 'mcp_servers.docs.url="https://docs.example/mcp"')
     assert 'mcp_servers.db.env={"K" = "v\\""}' in for_codex(servers)
     assert for_gemini(servers)["mcpServers"]["docs"]["trust"] is False
     assert for_opencode(servers)["mcp"]["db"]["command"] == ["db", "-x"]
     assert for_acp(servers) == [{"name": "db", "command": "db", "args": ["-x"], "env": [{"name": "K", "value": 'v"'}]}]
-    assert (for_claude({}), for_codex({}), for_gemini({}), for_opencode({}), for_acp({})) == ((), (), {}, {}, [])
+    assert (for_claude({}), for_codex({}), for_gemini({}), for_opencode({}), for_acp({})) == ({}, (), {}, {}, [])
     assert own("/door")[OWN].command == sys.executable

@@ -21,6 +21,8 @@ from skep.agents.servers import OWN, for_claude
 from skep.errors import Invalid, SkepError
 from skep.terminals import Terminals
 
+#: Where its MCP servers stand, below its HOME: its arguments could be read by every user of the machine.
+SERVERS = ".claude/skep-servers.json"
 CLIENT = Client(
     name="claude",
     install="npm install -g @anthropic-ai/claude-code",
@@ -34,6 +36,7 @@ CLIENT = Client(
         "IS_SANDBOX",
     ),
     logins=(".claude/.credentials.json",),
+    merged={SERVERS: for_claude},
     hosts=("*.anthropic.com", "claude.ai", "claude.com", "*.claude.com"),
     addresses=("ANTHROPIC_BASE_URL", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL", "ANTHROPIC_FOUNDRY_BASE_URL"),
     threads=".claude/projects/{cwd}/{id}.jsonl",
@@ -132,7 +135,7 @@ def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
     if options.max_turns:
         words += ["--max-turns", str(options.max_turns)]
     # Otherwise it also starts what stands in the agent's own copy of .mcp.json, which the agent can change.
-    words += ["--strict-mcp-config", *for_claude(job.servers)]
+    words += ["--strict-mcp-config", *(["--mcp-config", f"{job.home}/{SERVERS}"] if job.servers else [])]
     if tools := (*options.tools, *([f"mcp__{OWN}"] if OWN in job.servers else [])):
         words += ["--allowed-tools", ",".join(tools)]
     return (*words, *options.args)

@@ -36,12 +36,10 @@ def own(door: str) -> dict[str, Server]:
     return {OWN: Server(command=sys.executable, args=("-P", "-m", "skep.agents.door.serving"), env={VARIABLE: door})}
 
 
-def for_claude(servers: Mapping[str, Server]) -> tuple[str, ...]:
-    """Arguments of Claude Code."""
-    if not servers:
-        return ()
+def for_claude(servers: Mapping[str, Server]) -> dict[str, Any]:
+    """A file of Claude Code's."""
     told = {name: _program(one) if one.command else _address(one) for name, one in servers.items()}
-    return ("--mcp-config", json.dumps({"mcpServers": told}))
+    return {"mcpServers": told} if told else {}
 
 
 def for_codex(servers: Mapping[str, Server]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from skep.runtime.asking import otherwise
 from skep.runtime.bounds import settled
 from skep.security.limits import missing
 from skep.security.sandbox import choose
+from tests.clients.model_server import ModelServer
 from tests.workspace.repository import Repository
 
 CLIENT = Path(__file__).parents[1] / "runtime" / "drivers" / "claude_like.py"
@@ -395,3 +397,31 @@ async def test_a_burst_is_noticed_at_the_end_and_a_verification_is_bounded_too(h
     assert (burst.ok, burst.cause, burst.commit) == (False, "limit", "")
     assert (tests.ok, tests.cause) == (False, "verify-failed")
     assert "verify: it took more room" in tests.detail
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_loop_whose_model_is_on_this_machine_reaches_nothing_else_of_it(
+    named: bool, hive: skep.Skep, repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands reach not even the model, unless `network` names it; the other port is reached in neither case."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    knocks: list[asyncio.StreamWriter] = []
+    async with ModelServer() as model, await asyncio.start_server(lambda _, writer: knocks.append(writer), "127.0.0.1") as other:
+        ports = [int(model.url.rpartition(":")[2]), other.sockets[0].getsockname()[1]]
+        tries = "; ".join(f"(: < /dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo {port} >> made.txt" for port in ports)
+        prompt = f"""
+        RUN: echo made > made.txt; env | grep -c tweet >> made.txt; {tries}; true
+        RUN: git add -A && git commit -qm "by the loop"
+        SAY: Done.
+        """
+        box = Confinement(network=(f"127.0.0.1:{ports[0]}",) if named else ())
+        options = {"base_url": f"{model.url}/v1"}
+        agent = skep.AgentSpec(name="coder", runtime="llm", model="openai:scripted", options=options, sandbox=box)
+        task = skep.Task(id="a", prompt=prompt, verify="test -s made.txt")
+        session = await hive.start(skep.Plan(name="p", agents=(agent,), tasks=(task,)))
+        (result,) = await session.results(["a"])
+        assert (result.ok, result.detail) == (True, ""), result
+        assert (await session.status()).tasks[0].confinement.startswith("confined (bubblewrap")
+        assert repo("show", "refs/skep/p-1/main:made.txt").split() == ["made", "0", *([str(ports[0])] if named else [])]
+        assert "by the loop" in repo("log", "--format=%s", "refs/skep/p-1/main").splitlines()
+        assert knocks == []

@@ -27,6 +27,7 @@ from skep.runtime.bounds import settled
 from skep.security.limits import missing
 from skep.security.sandbox import choose
 from tests.clients.model_server import ModelServer
+from tests.security.places import holding
 from tests.workspace.repository import Repository
 
 CLIENT = Path(__file__).parents[1] / "runtime" / "drivers" / "claude_like.py"
@@ -188,8 +189,7 @@ async def test_a_secret_is_where_it_is_granted_and_nowhere_else(
     assert [result.value for result in results] == ["[secret]", None, "0"]
     assert "[secret]" in results[1].detail
     await session.stop()
-    found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
-    assert found == []
+    assert await holding(session, repo.top, CANARY) == set()
 
 
 @pytest.mark.parametrize(("rules", "asked"), [((), []), ((ToolRule(do="ask"),), ["touch made"])])
@@ -334,8 +334,15 @@ async def test_the_key_of_a_clients_provider_is_in_nothing_that_is_kept(
     (result,) = await session.results(["a"])
     assert (result.ok, result.value) == (True, "it is [secret]"), result
     await session.stop()
-    found = [path for path in (repo.top / ".skep").rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
-    assert found == []
+    assert await holding(session, repo.top, CANARY) == set()
+
+
+async def test_what_is_no_secret_is_found_in_all_places_that_are_searched(hive: skep.Skep, repo: Repository) -> None:
+    session = await hive.session("open")
+    task = skep.Task(id="a", objective=CANARY, run=f"echo {CANARY} | tee told.txt; false", retries=1)
+    await (await session.submit(task)).result()
+    await session.stop()
+    assert await holding(session, repo.top, CANARY) == {"state", "commits", "receipt", "bundle", "export"}
 
 
 @pytest.mark.parametrize("runtime", ["claude", "codex"])

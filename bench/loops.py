@@ -6,6 +6,7 @@ The worker is warm, as it is when the first agent of a session has begun.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import skep
 from bench.shape import LOOPS, LOOPS_AT_ONCE, Clock, Numbers, median, serve
 from skep.core.model import AgentSpec, Limits, Plan
 
-AGENT = AgentSpec(name="loop", runtime="llm", model="test", count=LOOPS_AT_ONCE, options={"tools": ["list_files"], "mcp": []})
+# As many as there is work: agents of a declared number would be told of each other, and the fake model calls every tool it has.
+AGENT = AgentSpec(name="loop", runtime="llm", model="test", count=0, options={"tools": ["list_files"], "mcp": []})
 
 
 def turns(count: int) -> list[skep.Task]:
@@ -32,11 +34,13 @@ async def opened(folder: Path) -> AsyncIterator[skep.Session]:
 
 
 async def finish(session: skep.Session, count: int) -> None:
-    """Runs so many agents. Raises RuntimeError if one did not end well."""
+    """Runs so many agents. Raises RuntimeError if one did not end well, or with other than one call of a tool."""
     results = await session.gather(await session.submit_many(turns(count)))
     bad = [result for result in results if not result.ok]
     if bad:
         raise RuntimeError(f"{len(bad)} of {count} did not end well: {bad[0].cause}: {bad[0].detail}")
+    if calls := [result.value for result in results if len(json.loads(result.value)) != 1]:
+        raise RuntimeError(f"{len(calls)} of {count} did not take one call of a tool: {calls[0][:200]}")
 
 
 async def alone(folder: Path) -> float:

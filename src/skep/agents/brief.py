@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def template(role: str, own: Path | None = None) -> str:
     """The template of a role: the user's if there is one, otherwise Skep's. Raises Invalid as `compose`."""
     path = own / f"{role}.md" if own is not None else None
     if path is None or not path.is_file():
-        return (files("skep.agents") / "prompts" / f"{role}.md").read_text("utf-8")
+        return _own(role)
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -119,6 +120,11 @@ def template(role: str, own: Path | None = None) -> str:
     if len(text) > MAX_TEMPLATE:
         raise Invalid(f"{path} has {len(text)} characters, more than {MAX_TEMPLATE}", "Shorten it.")
     return text
+
+
+@cache
+def _own(role: str) -> str:
+    return (files("skep.agents") / "prompts" / f"{role}.md").read_text("utf-8")
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ started, confined and ended like those of every runtime. Why so: `docs/decisions
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import importlib.util
 import itertools
 import os
@@ -30,6 +29,7 @@ from skep.agents.outage import unproven
 from skep.agents.process import to_the_end
 from skep.agents.servers import OWN
 from skep.config import PriceConfig
+from skep.core.patterns import fits
 from skep.errors import Invalid, SkepError
 from skep.terminals import Terminals
 
@@ -104,7 +104,7 @@ class LlmRuntime:
         key = job.env.get(options.api_key_env) or os.environ.get(options.api_key_env, "")
         if options.api_key_env and not key:
             raise Failed(unproven(f"the key of the llm agent {job.agent} is not there: {options.api_key_env} is not set"))
-        shown = {name: value for name, value in job.env.items() if name != options.api_key_env and not _matches(name, WANTS)}
+        shown = {name: value for name, value in job.env.items() if name != options.api_key_env and not fits(name, WANTS)}
         price = self._price(job.model)
         thread = job.conversation if re.fullmatch("[0-9a-f]{32}", job.conversation) else secrets.token_hex(16)
         folder = Path(job.home or job.out) / "llm"
@@ -147,10 +147,10 @@ class LlmRuntime:
 
     def _worker(self, env: Mapping[str, str]) -> Worker:
         """The one that has these keys."""
-        keys = frozenset((name, value) for name, value in env.items() if _matches(name, WANTS))
+        keys = frozenset((name, value) for name, value in env.items() if fits(name, WANTS))
         found = self._workers.get(keys)
         if found is None or found.gone:
-            own = {name: value for name, value in os.environ.items() if _matches(name, _OWN)}
+            own = {name: value for name, value in os.environ.items() if fits(name, _OWN)}
             found = self._workers[keys] = Worker(self._own, {**own, **dict(keys)})
         return found
 
@@ -228,7 +228,3 @@ class Worker:
         for carrier in self.carriers.values():
             carrier.lost(ending)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -160,7 +160,7 @@ def read(kind: type[T], options: Mapping[str, Any]) -> T:
     Raises:
         Invalid: a key that it does not know, with the nearest that it does; a value of the wrong kind; one that is missing.
     """
-    known = [field.name for field in msgspec.structs.fields(kind)]
+    known = kind.__struct_fields__
     for key in options:
         if key not in known:
             there = f"It takes {', '.join(known)}." if known else "It takes none."

@@ -219,11 +219,12 @@ class Work:
         if runtime is None:
             raise Invalid(f"no runtime is called '{self.spec.runtime}'", "`skep doctor` lists the runtimes.")
         self.confinement = node.wards.expected(self.said)
-        allowed = {**node.allowed, **environment.matching(runtime.wants), **self.told.services}
+        wanted = environment.matching(runtime.wants)
+        allowed = {**node.allowed, **wanted, **self.told.services}
         env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
         self._open(env)
-        hidden = environment.secrets(command.task.secrets) | environment.keys(environment.matching(runtime.wants))
+        hidden = environment.secrets(command.task.secrets) | environment.keys(wanted)
         secrets, self.within = tuple(hidden.values()), await self._bounds(env)
         self.desk.secrets = secrets
         with node.wards.of(command.nonce, self.within, secrets, self.said.network):

@@ -83,13 +83,13 @@ def bounds(
         home: the folder that becomes HOME; empty = one in memory.
     """
     user = env.get("HOME", "")
-    read = [*_paths(said.read, folder, user), *tools(env), f"{state}/attempts/nothing.json"]
+    read = [*_paths(said.read, folder, user), f"{state}/attempts/nothing.json"]
     write = [*_paths(said.write, folder, user), *own]
     write += [f"{user}/{path}" for name in said.credentials for path in CREDENTIALS[name]]
     read += around.read
     write += around.write
     kept = tuple(_real(write))
-    seen = tuple(path for path in _real(read) if not any(inside(path, other) for other in kept))
+    seen = tuple(path for path in outermost({*_real(read), *tools(env)}) if not any(inside(path, other) for other in kept))
     place = os.path.realpath(state)
     hidden = (place,) if os.path.isdir(place) and any(inside(place, path) for path in (*seen, *kept)) else ()
     return Bounds(

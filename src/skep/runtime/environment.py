@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from msgspec import Struct
 
 from skep.core.commands import StartAttempt
 from skep.core.model import AgentSpec, Entry, Task
+from skep.core.patterns import fits
 from skep.core.placement import kind_of
 from skep.core.references import render
 from skep.core.scope import facets, lookup
@@ -96,7 +96,8 @@ def matching(patterns: Sequence[str], own: Mapping[str, str] = os.environ) -> di
     """The owner's variables whose names fit one of these patterns."""
     if not patterns:  # most attempts; looking through the environment takes a tenth of what starting a process takes here
         return {}
-    return {name: value for name, value in own.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+    wanted = tuple(patterns)
+    return {name: value for name, value in own.items() if fits(name, wanted)}
 
 
 def secrets(names: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:

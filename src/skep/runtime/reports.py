@@ -35,4 +35,6 @@ def _text(report: Report) -> str:
 
 
 def _tame(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)

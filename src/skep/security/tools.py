@@ -10,7 +10,9 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 #: What a sandbox shows of itself, always.
@@ -34,6 +36,10 @@ _HOME = (
     ".pyenv", ".rbenv", ".rustup", ".rvm", ".sdkman", ".volta", "anaconda3", "go/bin", "go/pkg", "mambaforge", "miniconda3",
     "miniforge3", "sdk",
 )  # fmt: skip
+#: What counts of a program's environment.
+_COUNTS = ("HOME", "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+#: Seconds for which what was found holds: many attempts begin at once, and looking takes longer than all else of their bounds.
+_HOLDS = 2.0
 #: Links that may lead from one to the next.
 _LINKS = 40
 #: Elsewhere.
@@ -75,6 +81,12 @@ def tools(env: Mapping[str, str]) -> tuple[str, ...]:
     Args:
         env: of the program: its PATH, HOME and certificates count.
     """
+    return _found(tuple((name, env[name]) for name in _COUNTS if name in env), int(time.monotonic() / _HOLDS))
+
+
+@lru_cache(maxsize=64)
+def _found(given: tuple[tuple[str, str], ...], _when: int) -> tuple[str, ...]:
+    env = dict(given)
     home = os.path.realpath(env.get("HOME") or "/nonexistent")
     found = {os.path.realpath(path) for path in _named(env, home)}
     # A PATH that names the home itself, or what it lies in, does not open it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -28,8 +29,9 @@ def described(name: str) -> str:
     return (TOOLS[name].__doc__ or "").split("\n\n", 1)[0].strip()
 
 
+@cache
 def schema(name: str) -> dict[str, Any]:
-    """JSON schema of what a tool takes."""
+    """JSON schema of what a tool takes: one for all, to be read only."""
     _, found = msgspec.json.schema_components([TOOLS[name]])
     whole = found[TOOLS[name].__name__]
     taken = {field: about for field, about in whole["properties"].items() if field not in _OURS}

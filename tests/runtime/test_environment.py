@@ -11,7 +11,7 @@ import pytest
 
 import skep
 from skep.config import Config, EnvironmentConfig, SandboxConfig
-from skep.runtime.environment import empty
+from skep.runtime.environment import FEW, empty
 from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
@@ -215,3 +215,23 @@ def test_a_folder_that_its_attempt_shut_is_emptied_all_the_same() -> None:
             assert os.listdir(folder) == []
         finally:
             os.seteuid(0)
+
+
+def test_emptying_a_folder_keeps_it_and_touches_nothing_that_its_attempt_put_in_its_place(tmp_path: Path) -> None:
+    others, folder, link = tmp_path / "others", tmp_path / "mine", tmp_path / "link"
+    others.mkdir()
+    (others / "precious").touch()
+    folder.mkdir()
+    (folder / "file").touch()
+    (folder / "out").symlink_to(others)
+    os.mkfifo(folder / "pipe")
+    kept = folder.stat().st_ino
+    empty(str(folder))
+    assert (os.listdir(folder), folder.stat().st_ino) == ([], kept)
+    for number in range(FEW + 1):
+        (folder / str(number)).touch()
+    empty(str(folder))
+    assert os.listdir(folder) == []
+    link.symlink_to(others)
+    empty(str(link))
+    assert (link.is_symlink(), os.listdir(link), os.listdir(others)) == (False, [], ["precious"])

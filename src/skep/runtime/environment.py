@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,8 @@ ALLOWED = (
 KEYS = ("*KEY", "*TOKEN", "*SECRET", "*PASSWORD")
 #: Nothing may wait for a key that nobody presses.
 QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "TERM": "xterm-256color"}
+#: Files of an attempt's folder that are taken out of it one by one; for more the folder is made anew.
+FEW = 16
 #: Characters of feedback in the environment: Linux takes at most 128 KiB a variable.
 MAX_FEEDBACK = 30_000
 
@@ -167,17 +171,26 @@ def prepare(
 
 
 def empty(folder: str) -> None:
-    """Makes the folder, or empties it. One that is there and empty is used again: making and removing one for every attempt
-    waits for the file system's journal, which the log keeps busy.
+    """Makes the folder, or empties it. One that is there, with a few files at most, is used again: making and removing one for
+    every attempt waits for the file system's journal, which the log keeps busy.
     """
     try:
-        with os.scandir(folder) as found:
-            if next(found, None) is None:
+        # Held fast: what an attempt puts in the folder's place is not followed.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with os.scandir(handle) as found:
+                entries = list(itertools.islice(found, FEW + 1))
+            if len(entries) <= FEW and not any(entry.is_dir(follow_symlinks=False) for entry in entries):
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.name, dir_fd=handle)
                 return
+        finally:
+            os.close(handle)
         erase(Path(folder))
     except FileNotFoundError:
         pass
-    except PermissionError:  # an attempt shut its own folder
+    except OSError:  # an attempt shut its own folder, or put something else in its place
         erase(Path(folder))
     os.makedirs(folder, exist_ok=True)
 

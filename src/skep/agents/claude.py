@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from skep.terminals import Terminals
 
 #: Where its MCP servers stand, below its HOME: its arguments could be read by every user of the machine.
 SERVERS = ".claude/skep-servers.json"
+#: Bytes at the end of a thread's file in which its costs are looked for.
+MAX_STATE = 4 << 20
 CLIENT = Client(
     name="claude",
     install="npm install -g @anthropic-ai/claude-code",
@@ -101,7 +104,7 @@ class ClaudeRuntime:
 
 def _before(thread: Path | None) -> dict[str, Spent]:
     """What each model had cost in a thread that is gone on with: the client adds that to what it tells. Its file says it."""
-    lines = thread.read_bytes().splitlines() if thread is not None else []
+    lines = _end_of(thread).splitlines() if thread is not None else []
     for line in reversed(lines):
         if b'"cost-state"' not in line:
             continue
@@ -110,6 +113,13 @@ def _before(thread: Path | None) -> dict[str, Spent]:
             if inner(state, "type") == "cost-state" and isinstance(models := inner(state, "modelUsage"), dict):
                 return {str(model): _of(str(model), used) for model, used in models.items()}
     return {}
+
+
+def _end_of(thread: Path) -> bytes:
+    """The last part of a thread's file: the agent can write to it, so it may be of any size."""
+    with thread.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_STATE))
+        return file.read(MAX_STATE)
 
 
 def _of(model: str, used: object) -> Spent:

@@ -18,7 +18,7 @@ from skep.core.confinement import Confinement
 from skep.core.envelope import Message
 from skep.core.intent import Candidate
 from skep.core.messages import inbox
-from skep.core.model import Cause, Entry, Output, Task
+from skep.core.model import AgentSpec, Cause, Entry, Output, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
 from skep.errors import Bug, SkepError
@@ -67,13 +67,16 @@ class Performer:
     def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
         """Begins to carry out a command. What is in hand already is not begun again."""
         if isinstance(command, StartAttempt):
-            spec = session.state.specs[command.spec]
+            spec = session.state.specs.get(command.spec)
+            if spec is None:
+                session.report(_orphaned(command))
+                return
             if spec.runtime == "inprocess" and command.task.call is not None:
                 self._call(session, command)
                 return
             key = (session.name, "start", command.task.id, command.n, command.nonce)
             if key not in self._in_hand:
-                self._begin(key, session, self._start(key, session, command, entry))
+                self._begin(key, session, self._start(key, session, command, entry, spec))
         elif isinstance(command, VerifyAttempt):
             self._begin(
                 (session.name, "verify", command.task.id, command.n, command.nonce), session, self._verify(session, command)
@@ -124,7 +127,7 @@ class Performer:
 
         self._inprocess.start(command.task, key, done)
 
-    async def _start(self, key: Key, session: Loop, command: StartAttempt, entry: Entry) -> None:
+    async def _start(self, key: Key, session: Loop, command: StartAttempt, entry: Entry, spec: AgentSpec) -> None:
         told: environment.Told | SkepError
         waiting: tuple[Message, ...] = ()
         try:
@@ -143,7 +146,7 @@ class Performer:
                 told = replace(told, services=await self.services.ready(session))
         except SkepError as error:
             told = error
-        spec, setup = session.state.specs[command.spec], session.state.plan.setup
+        setup = session.state.plan.setup
         leave = Leave(session, command.task.id, command.n, command.nonce, self._now)
         said = self.services.reach(session.name, of_agent(self.node.confining, session.state.plan, spec))
         desk = self._desk(session, command)
@@ -356,3 +359,11 @@ class Performer:
         if tasks:
             await asyncio.wait(tasks)
         await self.services.close()
+
+
+def _orphaned(command: StartAttempt) -> inp.Ended:
+    """What becomes of an attempt that was to start again after the plan lost its kind of agent."""
+    detail = f"there are no agents '{command.spec}' any more"
+    return inp.Ended(
+        at=0, task=command.task.id, n=command.n, nonce=command.nonce, outcome="interrupted", cause="interrupted", detail=detail
+    )

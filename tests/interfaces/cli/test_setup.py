@@ -25,6 +25,13 @@ def test_every_template_is_a_good_workflow(template: str, skep: Skep, user: User
     jsonschema.validate(workflow, json.loads(skep("schema").out))
 
 
+def test_the_name_of_a_template_is_not_taken_for_a_file(skep: Skep, user: User) -> None:
+    ran = skep("init", "feature")
+    assert ran.code == 2
+    assert "skep init --template feature" in ran.err
+    assert not (user.repo.top / "feature").exists()
+
+
 def test_the_first_workflow_works_and_says_what_is_next(skep: Skep, user: User) -> None:
     said = skep("init").out
     assert "next: skep run workflow.yaml --dry-run" in said

@@ -66,6 +66,8 @@ def init(file: str, template: str, runtime: str | None, listed: bool, as_json: b
             for name, about in TEMPLATES.items():
                 Out().line((f"{name:9}", "bold"), f"  {about}")
         return
+    if file in TEMPLATES:
+        raise Invalid(f"'{file}' is a template, not a file to write", f"skep init --template {file}")
     text, worker = filled((files("skep.interfaces.cli") / "templates" / f"{template}.yaml").read_text(encoding="utf-8"), runtime)
     path = Path(file)
     try:

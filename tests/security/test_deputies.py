@@ -130,7 +130,8 @@ async def test_a_script_that_an_attempt_changed_is_not_even_started(
     repo: Repository, gate: Gate, plan: Callable[..., skep.Plan]
 ) -> None:
     evil = skep.Task(id="evil", run=f"echo 'echo evil > {gate.folder}/begun' >> {repo.top}/bridge.sh", mode="none")
-    made = plan(approve(repo, gate), evil)
+    # What is asked at the end: the third question of the task, also after it was replaced.
+    made = plan(approve(repo, gate, "approve api/3"), evil)
     async with skep.open(repo.top) as hive:
         session = await hive.start(made)
         await asked(session, 1)

@@ -23,9 +23,11 @@ MADE: dict[str, Callable[[Terminals], Runtime]] = {
     "opencode": opencode.runtime,
     "acp": acp.AcpRuntime,
 }
+#: What stands in the path of a request to the vendor of a client.
+PATHS = {"claude": "/messages", "codex": "/responses", "gemini": "/models/"}
 #: What `make test` runs; the others are for `make test-clients`.
 SMALL = ("claude", "codex")
-#: The user's settings that have clients give up sooner than by default, so that Skep's part begins.
+#: A user's settings that have clients give up sooner than by default, so that Skep's part begins.
 IMPATIENT = {"CLAUDE_CODE_MAX_RETRIES": "1"}
 
 
@@ -56,8 +58,9 @@ class Agent:
 
     @property
     def refusal(self) -> str:
-        """How its vendor says that the usage of a plan is used up for an hour, in words of the script."""
-        return "retry-after=3600" if self.program == "gemini" else "limit=3600"
+        """How its vendor, and no other, says that the usage of a plan is used up for an hour, in words of the script."""
+        vendor, path = next(((word, path) for word, path in PATHS.items() if word in self.name), ("", "/chat/"))
+        return f"of={path} {'retry-after' if vendor == 'gemini' else 'limit'}=3600"
 
     def between(self, home: Path) -> None:
         """What has to happen in its home before it can go on in a thread that it began just now.
@@ -101,7 +104,7 @@ def each(*names: str) -> list[Any]:
 
 def set_up(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A user whose clients are set up for the scripted model, in this home and in the environment, which is returned."""
-    env = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(home), **IMPATIENT}
+    env = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(home)}
     for client in (*CLIENTS.values(), *TALKERS.values()):
         env |= {name: value.replace("{url}", url) for name, value in client.env.items()}
         for path, text in client.files.items():

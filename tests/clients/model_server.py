@@ -142,7 +142,7 @@ class ModelServer:
         if self.refuses:
             send(writer, self.refuses, dialect.error(self.refuses, f"The test says {self.refuses}.", ""))
             return
-        fault = await self._befall(script)
+        fault = await self._befall(script, request.path)
         if fault and fault.kind == "FAIL":
             code, _, words = fault.value.partition(" ")
             status, retry_after = int(code), fault.options.get("retry-after", "")
@@ -158,7 +158,7 @@ class ModelServer:
         else:
             send(writer, 200, dialect.whole(asked, script.reply(), number), cut=bool(fault))
 
-    async def _befall(self, script: Script) -> Fault | None:
+    async def _befall(self, script: Script, path: str) -> Fault | None:
         """Lets delays and gates pass; gives the failure or cut that this step still has to suffer."""
         for fault in script.faults():
             key = (fault.kind, script.prompt, fault.step)
@@ -170,7 +170,7 @@ class ModelServer:
                 async with self._news:
                     self._news.notify_all()
                 await self._gates[fault.value].wait()
-            elif self._befell[key] < fault.times:
+            elif self._befell[key] < fault.times and fault.options.get("of", "") in path:
                 self._befell[key] += 1
                 return fault
         return None

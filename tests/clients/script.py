@@ -10,6 +10,7 @@
     FAIL: 429 step=1 times=1 retry-after=1
     FAIL: 400 The wheel came off.
     FAIL: 429 times=9 limit=3600     the usage of a plan is used up for so many seconds, in its vendor's own way
+    FAIL: 429 times=9 of=/responses  only of requests with this in their path: of one vendor
     CUT: step=1 times=1          half of the reply, then the connection ends
 
 A step is a request of the prompt: step 1 is the prompt itself, step 2 carries the first tool's result. Which step it is follows

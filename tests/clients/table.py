@@ -25,23 +25,19 @@ LINES: dict[str, dict[str, str]] = {
     "a refused tool is a denial": REFUSES,
     "asks before it acts": ONE_WAY,
     "a budget ends the task": {},
-    "429 or 500, then an answer": untried("claude", "claude-agent-acp"),
+    "429 or 500, then an answer": {},
     "a reply that breaks off": {},
-    "an outage that lasts is no failure": {**PATIENT, **untried("claude", "codex", "claude-agent-acp", "codex-acp")},
-    "a used-up plan parks the task until its time": {**WAITS, **untried("gemini", "claude-agent-acp", "codex-acp", "gemini-acp")},
+    "an outage that lasts is no failure": {**PATIENT},
+    "a used-up plan parks the task until its time": {**WAITS, **untried("gemini", "gemini-acp")},
     "another agent takes over when its provider refuses it": {
         **WAITS,
-        **untried("claude", "codex", "gemini", "claude-agent-acp", "codex-acp", "gemini-acp"),
+        **untried("gemini", "gemini-acp"),
     },
     "stop keeps the work, resume goes on": untried("gemini", "gemini-acp", "opencode-acp"),
-    "`kill -9` of Skep, then resume": untried(
-        "gemini", "opencode", "claude-agent-acp", "codex-acp", "gemini-acp", "opencode-acp"
-    ),
-    "a death, a hang and long thinking are told apart": untried(
-        "gemini", "opencode", "claude-agent-acp", "codex-acp", "gemini-acp", "opencode-acp"
-    ),
-    "four at once": untried("gemini", "opencode", "claude-agent-acp", "codex-acp", "gemini-acp", "opencode-acp"),
-    "best of three, by a vote": untried("gemini", "opencode", "claude-agent-acp", "codex-acp", "gemini-acp", "opencode-acp"),
+    "`kill -9` of Skep, then resume": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
+    "a death, a hang and long thinking are told apart": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
+    "four at once": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
+    "best of three, by a vote": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import skep
-from tests.clients.agents import AGENTS, Agent, each, set_up
+from tests.clients.agents import AGENTS, IMPATIENT, Agent, each, set_up
 from tests.clients.drive import need
 from tests.clients.model_server import ModelServer
 from tests.workspace.repository import Repository
@@ -23,8 +23,9 @@ async def test_its_task_waits_for_a_person_and_then_goes_on(
 ) -> None:
     need(agent.program)
     set_up(server.url, tmp_path / "user", monkeypatch)
-    if agent.name == "claude":  # by itself it would try for minutes
-        monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "10")
+    if agent.name == "claude-agent-acp":  # tries for minutes, and does not say that it does
+        for name, value in IMPATIENT.items():
+            monkeypatch.setenv(name, value)
     repo = Repository(tmp_path / "work")
     repo.commit({"a.txt": "one\n"})
     (tmp_path / "work" / "skep.toml").write_text('[environment]\nallow = ["SCRIPTED_*"]\n')

@@ -209,6 +209,14 @@ async def test_a_later_step_fails(server: ModelServer) -> None:
     assert (await ask(server, "/v1/messages", anthropic(prompt, "1")))[0] == 200
 
 
+async def test_one_vendor_fails_and_another_does_not(server: ModelServer) -> None:
+    prompt = "FAIL: 429 times=9 of=/messages\nSAY: Well."
+    chat = {"messages": user(prompt), "tools": CHAT_TOOLS}
+    assert (await ask(server, "/v1/messages", anthropic(prompt)))[0] == 429
+    assert (await ask(server, "/v1/chat/completions", chat))[0] == 200
+    assert (await ask(server, "/v1/messages", anthropic(prompt)))[0] == 429
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_reply_is_cut_in_the_middle_once(server: ModelServer, stream: bool) -> None:
     body = anthropic("CUT:\nSAY: Long words.", stream=stream)

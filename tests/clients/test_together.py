@@ -65,7 +65,7 @@ async def test_another_kind_of_agent_takes_over_when_its_provider_refuses_it(
     other = AGENTS["codex" if agent.program != "codex" and agent.name != "codex-acp" else "claude"]
     bench.need(agent)
     bench.need(other)
-    task = Task(id="a", prompt=f"FAIL: 429 times=1 {agent.refusal}\nRUN: echo hi > made.txt\nSAY: All well.")
+    task = Task(id="a", prompt=f"FAIL: 429 times=999 {agent.refusal}\nRUN: echo hi > made.txt\nSAY: All well.")
     agents = (agent.spec(reliability=0.99), other.spec(reliability=0.1))
     async with skep.open(bench.top) as hive:
         session = await hive.start(Plan(name="bench", agents=agents, tasks=(task,)))

@@ -10,7 +10,7 @@ import pytest
 import skep
 from skep.core.model import Budget
 from skep.core.rules import ToolRule
-from tests.clients.agents import Agent
+from tests.clients.agents import IMPATIENT, Agent
 from tests.clients.conftest import Bench
 from tests.clients.table import able
 from tests.clients.talk import ESCALATED
@@ -75,7 +75,7 @@ async def test_a_model_that_recovers_costs_no_attempt(agent: Agent, fault: str, 
     async with skep.open(bench.top) as hive:
         session = await bench.start(hive, agent, skep.Task(id="a", prompt=f"{fault}\nRUN: touch made.txt\nSAY: All well."))
         (result,) = await session.results(["a"])
-        assert (result.state, result.detail, result.value) == ("done", "", "All well."), result
+        assert (result.state, result.detail, result.value, result.attempts) == ("done", "", "All well.", 1), result
 
 
 @pytest.mark.parametrize("agent", able("a reply that breaks off"))
@@ -89,7 +89,9 @@ async def test_a_reply_that_breaks_off_is_nobody_s_failure(agent: Agent, bench: 
 
 
 @pytest.mark.parametrize("agent", able("an outage that lasts is no failure"))
-async def test_an_outage_that_lasts_is_told_and_tried_again(agent: Agent, bench: Bench) -> None:
+async def test_an_outage_that_lasts_is_told_and_tried_again(agent: Agent, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in IMPATIENT.items():
+        monkeypatch.setenv(name, value)
     task = skep.Task(id="a", prompt="FAIL: 500 times=999 The server had an error.\nSAY: Never.")
     async with skep.open(bench.top) as hive:
         session = await bench.start(hive, agent, task)

@@ -61,7 +61,7 @@ class Bench:
 
     def later(self, agent: Agent) -> None:
         """What has to happen before the agent can go on in a thread that it began just now."""
-        for home in (self.top / ".skep" / "homes").iterdir():
+        for home in (self.top / ".skep" / "homes").glob("*/*"):
             agent.between(home)
 
     def at_work(self) -> list[str]:

@@ -245,10 +245,15 @@ class Gemini:
 
     def read(self, path: str, body: Json) -> Asked:
         turns: list[tuple[str, str]] = []
+        heard: set[str] = set()
         for content in body.get("contents", ()):
             parts = content.get("parts", ())
             if content.get("role", "user") == "user":
-                turns += [("result", json.dumps(part["functionResponse"])) for part in parts if "functionResponse" in part]
+                for result in (part["functionResponse"] for part in parts if "functionResponse" in part):
+                    # Gemini CLI sends a result twice once it goes on in a thread: its file has it with the call and as a turn.
+                    if not (result.get("id") and result["id"] in heard):
+                        turns.append(("result", json.dumps(result)))
+                    heard.add(str(result.get("id")))
                 turns += [("user", text)] if (text := words(parts)) else []
         declared = [each for tool in body.get("tools", ()) for each in tool.get("functionDeclarations", ())]
         tools = [Tool(each["name"], each.get("parametersJsonSchema") or lower(each.get("parameters", {}))) for each in declared]

@@ -33,11 +33,11 @@ LINES: dict[str, dict[str, str]] = {
         **WAITS,
         **untried("gemini", "gemini-acp"),
     },
-    "stop keeps the work, resume goes on": untried("gemini", "gemini-acp", "opencode-acp"),
-    "`kill -9` of Skep, then resume": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
-    "a death, a hang and long thinking are told apart": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
-    "four at once": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
-    "best of three, by a vote": untried("gemini", "opencode", "gemini-acp", "opencode-acp"),
+    "stop keeps the work, resume goes on": {},
+    "`kill -9` of Skep, then resume": {},
+    "a death, a hang and long thinking are told apart": untried("opencode", "opencode-acp"),
+    "four at once": {},
+    "best of three, by a vote": {},
 }
 
 

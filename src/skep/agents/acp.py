@@ -38,6 +38,8 @@ ABOUT_US = {
 #: Its code for an agent that is not logged in.
 LOGIN = -32000
 NOT_FOUND = {"code": -32601, "message": "not available"}
+#: Agents that take a turn that is cancelled out of the thread, with its prompt and all that was done: these end without a word.
+TAKES_BACK = ("gemini-cli",)
 #: Seconds in which it may bring a turn that is cancelled to its end.
 GRACE = 3.0
 
@@ -95,6 +97,8 @@ class Session:
         self.session = ""
         #: Whether a turn is under way; before that the agent only repeats what was.
         self.prompted = False
+        #: Whether a turn that is cancelled would be gone from the thread.
+        self.takes_back = False
         self.number = 0
         self.saying: list[str] = []
         self.message = ""
@@ -128,6 +132,7 @@ class Session:
     async def open(self) -> bool:
         """Greets, then loads the thread that there is or begins one. Returns whether it goes on in one."""
         about_it = await self.call("initialize", ABOUT_US)
+        self.takes_back = inner(about_it, "agentInfo", "name") in TAKES_BACK
         http = inner(about_it, "agentCapabilities", "mcpCapabilities", "http") is True
         where = {"cwd": self.job.cwd, "mcpServers": for_acp(self.job.servers, http)}
         begun: Message | None = None
@@ -170,7 +175,7 @@ class Session:
 
     async def part_ways(self) -> None:
         """Cancels the turn and hears how it ends, for a short while."""
-        if not self.prompted:
+        if not self.prompted or self.takes_back:
             return
         with contextlib.suppress(SkepError, TimeoutError):
             async with asyncio.timeout(GRACE):

@@ -22,6 +22,10 @@ MINUTE, HOUR = 60_000, 3_600_000
         ("You've hit your usage limit. Upgrade to Pro or try again in 3 hours 2 minutes.", 0),
         ('{"error": {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED"}}', 0),
         ("Overloaded", 529),
+        (
+            "You have exhausted your daily quota. To increase your limits, request an increase, or switch to another /auth method",
+            0,
+        ),
         ("Internal error: API Error: Request rejected (429) · slow down", 0),
         ("Internal error: You've hit your 5-hour limit · resets 3:41pm (UTC)", 0),
         ("You’ve hit your usage limit. Upgrade to Pro, or try again at 3:34 PM.", 0),

@@ -13,12 +13,6 @@ ONE_WAY = dict.fromkeys(("codex", "gemini", "opencode"), NEVER_ASKS)
 PATIENT = dict.fromkeys(("gemini", "gemini-acp", "opencode", "opencode-acp"), BY_ITSELF)
 WAITS = dict.fromkeys(("opencode", "opencode-acp"), "waits it out by itself, and does not say so")
 
-
-def untried(*names: str) -> dict[str, str]:
-    """Agents with which it was not tried to its end yet: nothing is claimed of them."""
-    return dict.fromkeys(names, "not tried to its end yet")
-
-
 #: Idea, as the manual has it -> agent -> why it cannot.
 LINES: dict[str, dict[str, str]] = {
     "a task, to its merge": {},
@@ -27,15 +21,12 @@ LINES: dict[str, dict[str, str]] = {
     "a budget ends the task": {},
     "429 or 500, then an answer": {},
     "a reply that breaks off": {},
-    "an outage that lasts is no failure": {**PATIENT},
-    "a used-up plan parks the task until its time": {**WAITS, **untried("gemini", "gemini-acp")},
-    "another agent takes over when its provider refuses it": {
-        **WAITS,
-        **untried("gemini", "gemini-acp"),
-    },
+    "an outage that lasts is no failure": PATIENT,
+    "a used-up plan parks the task until its time": WAITS,
+    "another agent takes over when its provider refuses it": WAITS,
     "stop keeps the work, resume goes on": {},
     "`kill -9` of Skep, then resume": {},
-    "a death, a hang and long thinking are told apart": untried("opencode", "opencode-acp"),
+    "a death, a hang and long thinking are told apart": {},
     "four at once": {},
     "best of three, by a vote": {},
 }

@@ -25,7 +25,7 @@ SIZE = 500
 _PERSON = re.compile(r"insufficient_quota|billing|credit balance", re.I)
 #: How clients and providers say that nobody is logged in, or that the login is not taken.
 _LOGIN = re.compile(
-    r"unauthori[sz]ed|unauthenticated|authenticat(e|ion)|auth method|set the \W?\w+_(api_key|token)\b"
+    r"unauthori[sz]ed|unauthenticated|authenticat(e|ion)|set an auth method|set the \W?\w+_(api_key|token)\b"
     r"|not logged in|run \W?(\w+ )*/?login|(please|to) log ?in|log ?in (again|first|is required|required)"
     r"|(invalid|incorrect|missing|expired|revoked|no)\W{0,3}(bearer |x-)?(api.?key|token|credentials?)"
     r"|(api.?key|token|credentials?) (is |was |has |are |been )*(not (valid|set)|invalid|incorrect|missing|expired|revoked)",

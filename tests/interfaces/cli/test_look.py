@@ -100,9 +100,17 @@ def test_an_attempt_that_was_never_made_has_no_log(story: Skep) -> None:
     assert "Recorded are: 1, 2." in ran.err
 
 
-def test_attach_shows_the_terminal_and_ends_with_the_task(story: Skep) -> None:
-    ran = story("attach", "lost")
-    assert (ran.code, ran.out) == (0, "the last words\n")
+def test_attach_shows_the_terminal_and_ends_with_the_task(user: User, skep: Skep) -> None:
+    gate = user.gate("gate")
+    user.write("wf.yaml", f"version: 1\nname: t\ntasks:\n  a: {{run: echo begun; read x < {gate}; echo over, mode: none}}\n")
+    live = user.start("run", "wf.yaml")
+    live.until("▶ a")
+    watching = user.start("attach", "a")
+    watching.until("begun")
+    user.open(gate)
+    ended = watching.end()
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "over")
+    assert live.end().code == 0
 
 
 def test_the_diff_of_the_session_of_a_task_and_of_what_a_failed_one_left(story: Skep) -> None:

@@ -6,6 +6,7 @@ not on a library: it starts with every attempt, and there are five methods.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import IO, Any
@@ -136,7 +137,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     Server(door, sys.stdout.buffer).serve(sys.stdin.buffer)
-    return 0
+    # The client is gone. A thread may still be writing to it: Python's own way out would wait for its lock, and abort.
+    os._exit(0)
 
 
 if __name__ == "__main__":

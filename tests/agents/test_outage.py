@@ -23,7 +23,7 @@ MINUTE, HOUR = 60_000, 3_600_000
         ('{"error": {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED"}}', 0),
         ("Overloaded", 529),
         (
-            "You have exhausted your daily quota. To increase your limits, request an increase, or switch to another /auth method",
+            "Your daily quota is exhausted. To increase your limits, request an increase, or switch to another /auth method",
             0,
         ),
         ("Internal error: API Error: Request rejected (429) · slow down", 0),

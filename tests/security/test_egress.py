@@ -214,3 +214,31 @@ async def test_programs_that_have_ended_take_no_place_among_the_connections(
             said = [(await run(wards, profile))[1].strip() for _ in range(4)]
     assert said == ["200 hello"] * 4
     await wards.close()
+
+
+async def test_an_attempt_that_ends_takes_its_connections_along_without_complaint(tmp_path: Path) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    found = bubblewrap(tmp_path / "sandbox")
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    reached, left = asyncio.Event(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await reader.read()
+        writer.close()
+        left.set()
+
+    code = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)"
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        profile = yard.profile(sys.executable, "-I", "-c", code, str(port))
+        with wards.of(profile.nonce, yard.bounds, hosts=(f"127.0.0.1:{port}",)):
+            terminal = await wards.create(profile, lambda data: None)
+            terminal.release()
+            await asyncio.wait_for(reached.wait(), 30)
+        await asyncio.wait_for(left.wait(), 30)
+        await terminal.end(0)
+    await wards.close()
+    assert complaints == []

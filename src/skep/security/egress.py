@@ -241,6 +241,8 @@ class Egress:
                     await self._request(nonce, reader, writer, len(open_now) > CONNECTIONS)
                 elif len(open_now) <= CONNECTIONS:
                     await _pass_on(there, reader, writer)
+            except asyncio.CancelledError:
+                pass  # the attempt is over; Python 3.11 complains on standard error of a connection's task that ends cancelled
             finally:
                 open_now.discard(task)
                 writer.close()

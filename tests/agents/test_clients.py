@@ -6,7 +6,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from skep.agents import (
     Ending,
     Job,
     Report,
-    Runtime,
     Said,
     Spent,
     Talks,
@@ -36,19 +35,12 @@ from skep.agents.lines import Lines
 from skep.agents.options import AcpOptions, ClaudeOptions
 from skep.agents.servers import Server
 from skep.core.model import Task
-from skep.terminals import Terminals
 from skep.terminals.native import Native
+from tests.clients.agents import MADE
 from tests.contracts.runtime import Record, Workshop
 
 RECORDED = Path(__file__).parents[1] / "clients"
 PLAYER = Path(__file__).with_name("player.py")
-MADE: dict[str, Callable[[Terminals], Runtime]] = {
-    "claude": claude.ClaudeRuntime,
-    "codex": codex.runtime,
-    "gemini": gemini.runtime,
-    "opencode": opencode.runtime,
-    "acp": acp.AcpRuntime,
-}
 GOOD = ("success", "rate-limited")
 BAD: dict[str, tuple[int, str, str]] = {
     # recording -> exit code, cause, a part of the detail

@@ -50,8 +50,13 @@ def calls(server: ModelServer) -> int:
     return sum(1 for each in server.requests if each.method == "POST" and each.body.get("tools"))
 
 
-def workflow(client: str, limits: dict[str, Any], budget: dict[str, Any] | None = None, of_task: dict[str, Any] | None = None,
-             tasks: int = 1) -> str:  # fmt: skip
+def workflow(
+    client: str,
+    limits: dict[str, Any],
+    budget: dict[str, Any] | None = None,
+    of_task: dict[str, Any] | None = None,
+    tasks: int = 1,
+) -> str:
     """So many tasks for this client, all at once, as the text of a file."""
     agents = {
         "claude": {"runtime": "claude", "model": "sonnet", "count": 4},

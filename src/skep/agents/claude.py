@@ -15,6 +15,7 @@ from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Use
 from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import bounded, denied
 from skep.agents.lines import Lines, Message
+from skep.agents.logins import CLAUDE
 from skep.agents.options import ClaudeOptions, read
 from skep.agents.outage import LONGEST, REFUSALS, judged, last_line
 from skep.agents.process import to_the_end
@@ -38,7 +39,7 @@ CLIENT = Client(
         "AWS_*",
         "IS_SANDBOX",
     ),
-    logins=(".claude/.credentials.json",),
+    logins=CLAUDE.files,
     merged={SERVERS: for_claude},
     hosts=("*.anthropic.com", "claude.ai", "claude.com", "*.claude.com"),
     addresses=("ANTHROPIC_BASE_URL", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL", "ANTHROPIC_FOUNDRY_BASE_URL"),

@@ -7,6 +7,7 @@ import json
 from skep.agents import Ending, Host, Job, Said, Talks, Used, Waits
 from skep.agents.client import Client, about, inner, spent
 from skep.agents.lines import Message
+from skep.agents.logins import CODEX
 from skep.agents.oneway import OneWay
 from skep.agents.options import CodexOptions, read
 from skep.agents.outage import judged, last_line, plain
@@ -17,8 +18,8 @@ CLIENT = Client(
     name="codex",
     install="npm install -g @openai/codex",
     wants=("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*"),
-    logins=(".codex/auth.json",),
-    settings=(".codex/config.toml",),
+    logins=CODEX.files,
+    settings=CODEX.settings,
     hosts=("*.openai.com", "chatgpt.com", "*.chatgpt.com"),
     addresses=("OPENAI_BASE_URL",),
     threads=".codex/sessions/**/*{id}.jsonl",

@@ -6,6 +6,7 @@ from skep.agents import Ending, Host, Job, Said, Talks, Used
 from skep.agents.client import Client, about, inner, spent
 from skep.agents.endings import denied
 from skep.agents.lines import Message
+from skep.agents.logins import GEMINI
 from skep.agents.oneway import OneWay
 from skep.agents.options import GeminiOptions, read
 from skep.agents.outage import judged, last_line
@@ -16,7 +17,7 @@ CLIENT = Client(
     name="gemini",
     install="npm install -g @google/gemini-cli",
     wants=("GEMINI_*", "GOOGLE_*"),
-    logins=(".gemini/oauth_creds.json", ".gemini/google_accounts.json"),
+    logins=(*GEMINI.files, ".gemini/google_accounts.json"),
     settings=(".gemini/settings.json",),
     merged={".gemini/settings.json": for_gemini},
     # Each by its name: at others of googleapis.com anybody's files can be stored.

@@ -14,6 +14,7 @@ from skep.agents import Ending, Host, Job, Said, Spent, Talks, Used
 from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import denied
 from skep.agents.lines import Message
+from skep.agents.logins import OPENCODE
 from skep.agents.oneway import OneWay
 from skep.agents.options import OpenCodeOptions, read
 from skep.agents.outage import judged, last_line
@@ -35,8 +36,8 @@ CLIENT = Client(
     name="opencode",
     install="npm install -g opencode-ai",
     wants=("OPENCODE_*", "ANTHROPIC_*", "OPENAI_*", "GEMINI_*", "GOOGLE_*", "OPENROUTER_*"),
-    logins=(".local/share/opencode/auth.json",),
-    settings=(".config/opencode/opencode.json", ".config/opencode/opencode.jsonc", ".config/opencode/config.json"),
+    logins=OPENCODE.files,
+    settings=OPENCODE.settings,
     hosts=("*.anthropic.com", "*.openai.com", "generativelanguage.googleapis.com", "opencode.ai", "*.opencode.ai", "models.dev"),
     addresses=("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"),
     threads=".local/share/opencode/opencode.db",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -17,8 +16,9 @@ from skep.core import inputs as inp
 from skep.core.approvals import MAX_ABOUT, MAX_ARGUMENTS, QUESTION
 from skep.core.rules import MAX_COMMAND, Action, Asking, Do
 from skep.core.state import State
-from skep.errors import Conflict, Invalid, SkepError, Unavailable
+from skep.errors import Conflict, Invalid, SkepError
 from skep.runtime.loop import Loop
+from skep.runtime.telling import told
 
 #: Names of arguments -> what they hold. Others are not understood, except those that only say what is written or why.
 COMMANDS, PATHS = ("command", "cmd"), ("file_path", "path", "notebook_path", "filePath", "absolute_path")
@@ -32,8 +32,6 @@ LOCAL = (
     "execute", "edit", "delete", "move", "read",
     "shell", "read_file", "write_file", "edit_file", "list_files",
 )  # fmt: skip
-#: Times that a question is put again while the store does not say whether it was recorded, and the wait between, seconds.
-AGAIN, WAIT = 5, 0.2
 
 
 class Leave:
@@ -74,7 +72,7 @@ class Leave:
                 can_ask=can_ask,
                 **self._named,
             )
-            found = await self._put(given)
+            found = await told(self._session, given)
             if found.said:
                 return Verdict(found.said == "yes", "" if found.said == "yes" else f"Not allowed: {found.why}.")
             said = await self._answer(found.number)
@@ -88,16 +86,6 @@ class Leave:
     async def _use(self, number: int, digest: str) -> None:
         """Never twice: whether it was recorded may be unknown, and then the action is not done."""
         await self._session.tell(inp.Use(at=self._now(), number=number, digest=digest, **self._named))
-
-    async def _put(self, given: inp.Ask) -> Any:
-        for number in range(AGAIN):
-            try:
-                return await self._session.tell(given)
-            except Unavailable:
-                if number == AGAIN - 1 or self._session.failure is not None:
-                    raise
-                await asyncio.sleep(WAIT * 2**number)
-        raise AssertionError
 
     async def _answer(self, number: int) -> Asking:
         """The question, once it is answered. Raises Conflict when the attempt is over."""

@@ -27,6 +27,7 @@ from skep.core.topology import PERSON
 from skep.errors import Conflict, Denied, Exhausted, Unavailable
 from skep.runtime.loop import Loop
 from skep.runtime.mail import written
+from skep.runtime.telling import told
 from skep.security.redact import Redactor, without
 from skep.workflow import proposal
 
@@ -34,8 +35,6 @@ from skep.workflow import proposal
 MAX_DELEGATED, MAX_READ = 100, 256 * 1024
 #: Agents that are named to an agent as those whom it may write to.
 SHOWN = 10
-#: Times that something is told again while the store does not say whether it was recorded, and the wait between, seconds.
-AGAIN, WAIT = 5, 0.2
 
 
 class Desk:
@@ -99,14 +98,14 @@ class Desk:
             ttl=int(asked.ttl * 1000),
             **self._named,
         )
-        name = await self._told(given)
+        name = await told(self._session, given)
         if asked.to != PERSON:
             self._hand_over(asked.to)
         return {"id": name, "to": asked.to}
 
     async def _escalate(self, asked: door.Escalate) -> Any:
         given = inp.Escalate(at=self._now(), payload=asked.question, id=self._name(asked.id), **self._named)
-        found = await self._told(given)
+        found = await told(self._session, given)
         if found.target != PERSON:
             self._hand_over(found.target)
         return {"id": found.id, "to": found.target, "then": "The answer comes as a message that answers this id."}
@@ -116,20 +115,9 @@ class Desk:
         self._count += 1
         return f"{self._command.task.id}:{own}" if own else f"{self._agent}.{self._command.nonce[:12]}.{self._count}"
 
-    async def _told(self, given: inp.Input) -> Any:
-        """It has an id: told twice it counts once."""
-        for number in range(AGAIN):
-            try:
-                return await self._session.tell(given)
-            except Unavailable:
-                if number == AGAIN - 1 or self._session.failure is not None:
-                    raise
-                await asyncio.sleep(WAIT * 2**number)
-        raise AssertionError
-
     async def _read(self, asked: door.Read) -> Any:
         for name in asked.ack:
-            await self._told(inp.Delivered(at=self._now(), id=name, target=self._agent))
+            await told(self._session, inp.Delivered(at=self._now(), id=name, target=self._agent))
         self.reading += 1
         try:
             async with asyncio.timeout(asked.wait or None):

@@ -29,6 +29,7 @@ test: .venv/.dev
 	@.ci/test
 
 test-clients: .venv/.dev
+	@.ci/tools
 	@.ci/clients
 	@$(BIN)/python -m pytest -n 2 tests/clients
 
@@ -41,7 +42,7 @@ torture: .venv/.dev
 bench: .venv/.dev
 	@$(BIN)/python -m bench.run $(ARGS)
 
-bench-peers: .venv-bench/.made
+bench-peers: $(patsubst requirements/peers/%.txt,.venv-bench/%/.made,$(wildcard requirements/peers/*.txt))
 
 docs: .venv/.dev
 	@$(BIN)/python docs/generate.py
@@ -62,6 +63,8 @@ clean:
 	@.ci/venv .venv requirements/dev.txt project
 	@touch .venv/.base $@
 
-.venv-bench/.made: .ci/venv requirements/bench.txt
-	@.ci/venv .venv-bench requirements/bench.txt
+# Peers want different versions of the same libraries, so each has a venv.
+.venv-bench/%/.made: requirements/peers/%.txt .ci/venv
+	@mkdir -p .venv-bench
+	@.ci/venv .venv-bench/$* $<
 	@touch $@

@@ -22,8 +22,8 @@ from skep.agents.door import Read, Send
 from skep.agents.door.client import Door
 from skep.core.topology import Shape
 
-#: As many as talk in one mesh, what all of them send a second, and for how long (seconds).
-AGENTS, RATE, SECONDS = 7, 1_050, 3
+#: As many as talk in one mesh, what all of them send a second, and for how long (seconds): longer than what a door takes at once.
+AGENTS, RATE, SECONDS = 7, 1_050, 8
 #: What each sends, and so gets: the same number from each of the others.
 EACH = RATE * SECONDS // AGENTS // (AGENTS - 1) * (AGENTS - 1)
 NAMES = tuple(f"a{number}-1" for number in range(AGENTS))

@@ -10,12 +10,14 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ from rich.table import Table
 
 from bench.shape import median
 from bench.table import PEERS, THEIRS, WORKLOADS, Found, Metric, Peer, Workload
+from tests import servers
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
-PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+PEERS_PYTHONS = ROOT / ".venv-bench"
+LOCKS = ROOT / "requirements" / "peers"
 REPEAT = 5
 #: Seconds that one measurement of a peer may take, and all of its repetitions.
 PEER_LIMIT = 60
@@ -36,7 +40,14 @@ PEER_LIMIT = 60
 WIDTH = 100
 #: Seconds that one of Skep may take.
 LIMIT = 600
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "LANGSMITH_TRACING": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+#: The server that Skep's rows over Redis have, for the others too.
+SERVER = servers.valkey_binary()
+SETTINGS = {
+    "BENCH_REDIS_SERVER": SERVER,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "LANGSMITH_TRACING": "false",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 class Failed(Exception):
@@ -101,11 +112,27 @@ def subjects(name: str, workload: Workload, peers: bool) -> dict[str, Subject]:
     found = {"": Subject(sys.executable, (workload.module, "-", workload.measure), LIMIT, LIMIT)}
     for other in workload.peers:
         peer: Peer = PEERS[other]
-        if peer.ours or (peers and PEERS_PYTHON.exists()):
-            python = sys.executable if peer.ours else str(PEERS_PYTHON)
+        if peer.ours or (peers and python_of(peer).exists()):
+            python = sys.executable if peer.ours else str(python_of(peer))
             words = (peer.module, peer.variant, THEIRS.get((other, name), name))
             found[other] = Subject(python, words, PEER_LIMIT, PEER_LIMIT)
     return found
+
+
+def python_of(peer: Peer) -> Path:
+    """The interpreter that a peer is installed for."""
+    return PEERS_PYTHONS / peer.venv / "bin" / "python"
+
+
+def versions(chosen: Iterable[str]) -> str:
+    """What the peers of these workloads are installed as, as their locks name it."""
+    venvs = {PEERS[peer].venv for name in chosen for peer in WORKLOADS[name].peers if not PEERS[peer].ours}
+    found = set()
+    for venv in sorted(venvs):
+        wanted = {re.split(r"[\[<>=]", line)[0] for line in (LOCKS / f"{venv}.in").read_text().split("\n") if line[:1] != "#"}
+        locked = re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)", (LOCKS / f"{venv}.txt").read_text(), re.MULTILINE)
+        found |= {f"{package} {version}" for package, version in locked if package in wanted}
+    return ", ".join(sorted(found))
 
 
 def rows(name: str, workload: Workload, measured: dict[str, Subject], commit: str, machine: str) -> list[dict[str, Any]]:
@@ -196,6 +223,8 @@ def main(names: tuple[str, ...], quick: bool, repeat: int, as_json: bool, no_pee
     console, progress = Console(), Console(stderr=True)
     console.width = max(console.width, WIDTH)
     console.print(f"skep {commit} on {machine}", markup=False, highlight=False)
+    if not (quick or no_peers):
+        console.print(f"the others: {versions(chosen)}", markup=False, highlight=False)
     made: list[dict[str, Any]] = []
     troubles: list[str] = []
     for name in chosen:
@@ -207,7 +236,7 @@ def main(names: tuple[str, ...], quick: bool, repeat: int, as_json: bool, no_pee
                 subject.again()
         troubles += [f"{name}: {other or 'skep'}: {subject.trouble}" for other, subject in measured.items() if subject.trouble]
         made += rows(name, workload, measured, commit, machine)
-    if not PEERS_PYTHON.exists() and not (quick or no_peers):
+    if not PEERS_PYTHONS.exists() and not (quick or no_peers):
         troubles.append("No other runner was measured: `make bench-peers` installs them.")
     show(console, made, troubles)
     if as_json:

@@ -81,13 +81,19 @@ async def single(folder: Path) -> Numbers:
     return {"p50": median(times)}
 
 
-async def graph(folder: Path) -> Numbers:
-    """Layers of tasks, each with three needs in the layer before."""
+def layers() -> list[skep.Task]:
+    """Layers of no-op tasks, each with three needs in the layer before."""
     tasks = []
     for layer in range(LAYERS):
         for index in range(WIDTH):
             above = tuple(f"l{layer - 1}-{need}" for need in needs(index)) if layer else ()
             tasks.append(skep.Task(id=f"l{layer}-{index}", call="bench.sessions:nothing", args={"n": index}, needs=above))
+    return tasks
+
+
+async def graph(folder: Path) -> Numbers:
+    """Layers of tasks, each with three needs in the layer before."""
+    tasks = layers()
     async with opened(folder, TASKS_AT_ONCE) as session:
         clock = Clock()
         await finish(session, tasks)

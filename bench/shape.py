@@ -16,6 +16,9 @@ SINGLES = 300
 LAYERS, WIDTH = 10, 100
 PROCESSES, PROCESSES_AT_ONCE = 200, 50
 COMMAND = ("/bin/true",)
+#: Tasks that rest so many seconds each; when results of so many are known, a worker is killed. Seconds after which the tasks of a
+#: worker that says nothing are given to others, where a runner lets its user say so.
+RESTS, REST, KILLED_AFTER, GIVEN_UP = 1_000, 0.01, 100, 5
 #: Runs of an agent, one after the other, and at once.
 LOOPS, LOOPS_AT_ONCE = 100, 100
 

@@ -18,12 +18,14 @@ class Peer(Struct, frozen=True):
     Args:
         durable: what it acknowledged survives a power cut.
         ours: needs nothing but Python, so it runs without `make bench-peers`; the floors.
+        venv: its folder in `.venv-bench`; its lock has the same name.
     """
 
     module: str
     variant: str
     durable: bool = True
     ours: bool = False
+    venv: str = "others"
 
 
 class Metric(Struct, frozen=True):
@@ -57,17 +59,25 @@ PEERS = {
     "bare": Peer("bench.peers.bare", "free", durable=False, ours=True),
     "bare, gated": Peer("bench.peers.bare", "gated", ours=True),
     "pydantic-ai": Peer("bench.peers.pydantic_loop", "-", durable=False),
-    "dramatiq+redis": Peer("bench.peers.dramatiq_redis", "always"),
-    "dramatiq+redis everysec": Peer("bench.peers.dramatiq_redis", "everysec", durable=False),
-    "huey+redis": Peer("bench.peers.huey_queue", "redis"),
-    "huey+redis everysec": Peer("bench.peers.huey_queue", "redis-everysec", durable=False),
-    "huey+sqlite": Peer("bench.peers.huey_queue", "sqlite"),
+    "dramatiq+redis": Peer("bench.peers.dramatiq_redis", "always", venv="dramatiq"),
+    "dramatiq+redis everysec": Peer("bench.peers.dramatiq_redis", "everysec", durable=False, venv="dramatiq"),
+    "huey+redis": Peer("bench.peers.huey_queue", "redis", venv="huey"),
+    "huey+redis everysec": Peer("bench.peers.huey_queue", "redis-everysec", durable=False, venv="huey"),
+    "huey+sqlite": Peer("bench.peers.huey_queue", "sqlite", venv="huey"),
     "langgraph+sqlite": Peer("bench.peers.langgraph_graph", "sqlite"),
     "langgraph in memory": Peer("bench.peers.langgraph_graph", "memory", durable=False),
     "dbos+sqlite": Peer("bench.peers.dbos_workflow", "sqlite"),
     "ray": Peer("bench.peers.ray_actors", "actors", durable=False),
+    "arq": Peer("bench.peers.arq_jobs", "always", venv="arq"),
+    "celery": Peer("bench.peers.celery_redis", "always", venv="celery"),
+    "pydocket": Peer("bench.peers.pydocket_streams", "always", venv="pydocket"),
+    "taskiq": Peer("bench.peers.taskiq_streams", "always", venv="taskiq"),
 }
-RUNNERS = tuple(name for name, peer in PEERS.items() if not peer.ours and name != "pydantic-ai")
+#: Those over a Redis that syncs each write, as Skep's in the rows that are named after it.
+QUEUES = ("huey+redis", "dramatiq+redis", "arq", "celery", "pydocket", "taskiq")
+RUNNERS = tuple(
+    name for name, peer in PEERS.items() if not peer.ours and name not in ("pydantic-ai", "arq", "celery", "pydocket", "taskiq")
+)
 
 
 def fixed(number: float) -> Target:
@@ -146,6 +156,42 @@ WORKLOADS = {
     ),
     "loop": Workload("bench.loops", "loop", {"p50": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
     "loops": Workload("bench.loops", "loops", {"duration": Metric("ms", of_bare_loops(1.5), peers=True)}, ("pydantic-ai",)),
+    "redis noop": Workload(
+        "bench.machines",
+        "noop",
+        {"throughput": Metric("tasks/s", several_times(10_000, 3), more=True, peers=True)},
+        QUEUES,
+    ),
+    "redis single": Workload("bench.machines", "single", {"p50": Metric("ms", fixed(2), peers=True)}, QUEUES),
+    "redis graph": Workload("bench.machines", "graph", {"duration": Metric("ms", fixed(200), peers=True)}, QUEUES),
+    "redis kill": Workload("bench.machines", "kill", {"all done": Metric("s", fixed(6), peers=True)}, QUEUES),
+    "redis sessions": Workload(
+        "bench.many",
+        "sessions",
+        {
+            "throughput": Metric("tasks/s", lambda _: None, more=True),
+            "of one": Metric("times", fixed(1), more=True),
+            "p99/p50": Metric("times", fixed(5)),
+        },
+    ),
+    "redis costs": Workload(
+        "bench.many",
+        "costs",
+        {
+            "memory": Metric("bytes/task", lambda _: None),
+            "file": Metric("bytes/task", lambda _: None),
+            "scripts": Metric("/task", lambda _: None),
+            "commands": Metric("/task", lambda _: None),
+            "writer": Metric("µs/task", lambda _: None),
+            "node": Metric("µs/task", lambda _: None),
+            "memory, singly": Metric("bytes/task", lambda _: None),
+            "scripts, singly": Metric("/task", lambda _: None),
+            "session": Metric("bytes", lambda _: None),
+            "leases": Metric("µs", lambda _: None),
+        },
+        once=True,
+    ),
+    "redis idle": Workload("bench.many", "idle", {"cpu": Metric("% of a core", fixed(1))}, long=True, once=True),
     "ballots": Workload("bench.ballots", "ballots", {"decided": Metric("ms", fixed(5))}),
     "messages": Workload(
         "bench.messages",
@@ -171,4 +217,6 @@ WORKLOADS = {
     "demo": Workload("bench.whole", "demo", {"duration": Metric("s", fixed(30))}),
 }
 #: What a peer's own module calls a workload, where that differs: the disk alone is not a workload of anybody's.
-THEIRS = {("disk", "single"): "fdatasync"}
+THEIRS = {("disk", "single"): "fdatasync"} | {
+    (peer, name): workload.measure for name, workload in WORKLOADS.items() if name.startswith("redis ") for peer in QUEUES
+}

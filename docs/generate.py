@@ -1,4 +1,4 @@
-"""Writes `docs/reference/*.md` from the code: `python docs/generate.py`, or `--check` to see whether they are up to date."""
+"""Writes `docs/reference/*` from the code: `python docs/generate.py`, or `--check` to see whether they are up to date."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import msgspec
 from skep import config, workflow
 from skep.core import events
 from skep.core.envelope import Message
+from skep.core.fleet import Route
+from skep.core.health import Health, Resize
 from skep.core.placement import PROFILES
 from skep.core.transitions import TRANSITIONS
 from skep.interfaces.cli import reference as cli
-from skep.runtime import choice, mail, views
+from skep.observe import reference as observed
+from skep.runtime import choice, kept, mail, swarms, views
 from skep.runtime.ready import Readiness
 from skep.terminals.pool import Latency, Stats
+from skep.workflow import fleet
 
 CHOICE = (choice.ChoiceView, choice.CandidateView, choice.BallotView, choice.VoteView, mail.MailView, Message)
 FOLDER = Path(__file__).parent / "reference"
@@ -74,6 +78,8 @@ def setting_reference() -> str:
         ("environment", config.EnvironmentConfig),
         ("terminals", config.TerminalsConfig),
         ("store", config.StoreConfig),
+        ("backup", config.BackupConfig),
+        ("publish", config.PublishConfig),
     ):
         parts += ["", f"## [{name}]", "", first_line(kind), "", table(kind)]
     return "\n".join(parts) + "\n"
@@ -90,6 +96,13 @@ def view_reference() -> str:
         views.Need,
         views.Result,
         views.Brief,
+        kept.BackupView,
+        kept.PruneView,
+        swarms.FleetView,
+        swarms.SwarmView,
+        Health,
+        Resize,
+        Route,
         Readiness,
         Stats,
         Latency,
@@ -101,11 +114,14 @@ def view_reference() -> str:
 
 PAGES = {
     "workflow.md": workflow.reference,
+    "fleet.md": fleet.reference,
     "commands.md": cli.reference,
     "events.md": event_reference,
     "states.md": state_reference,
     "settings.md": setting_reference,
     "json.md": view_reference,
+    "channels.md": observed.page,
+    "channels.schema.json": observed.schemas,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections import defaultdict
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 
 def pytest_sessionstart() -> None:
     """No garbage collection while tests are collected: Python 3.11 may give up on a syntax tree ("AST constructor recursion depth
-    mismatch") when a collection comes in the middle of it. What is collected stays anyway."""
+    mismatch") when a collection comes in the middle of it. What is collected stays anyway.
+
+    A script's shell lets what it starts with `&` ignore Ctrl-C, and all of its children too: tests send it to programs.
+    """
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -28,7 +28,8 @@ from skep.errors import Invalid
         ("[environment]\nallow = [1]", "environment.allow"),
         ("[terminals]\npool = 0", "terminals.pool is 0"),
         ("[terminals]\nsize = 3", "terminals"),
-        ("[store]\nurl = 'redis://localhost'", "store.url is 'redis://localhost'"),
+        ("[store]\nurl = 'http://u:p@localhost'", "store.url is 'http://u:***@localhost'"),
+        ("[store]\nreplicas = -1", "store.replicas is -1"),
         ("agents = ", "skep.toml"),
         ("agents = 1\nagents = 2", "skep.toml"),
     ],
@@ -67,6 +68,29 @@ def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(
     assert config.load(tmp_path, {}).agents == 3
 
 
+def test_no_list_of_settings_shows_the_password_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "skep.toml").write_text("[store]\nreplicas = 2\n")
+    found = config.settings(tmp_path, {"SKEP_STORE_URL": "redis://u:secret@h/1"})
+    assert {one.name: one.value for one in found if one.name in ("store.url", "store.replicas")} == {
+        "store.url": "redis://u:***@h/1",
+        "store.replicas": 2,
+    }
+
+
+def test_the_place_of_large_blobs_is_named_without_credentials(tmp_path: Path) -> None:
+    shared = {"SKEP_STORE_URL": "redis://h", "SKEP_STORE_BLOBS": "sftp://skep@host/blobs"}
+    assert config.load(tmp_path, shared).store.blobs == "sftp://skep@host/blobs"
+    with pytest.raises(Invalid, match="no Redis is named"):
+        config.load(tmp_path, shared | {"SKEP_STORE_URL": ""})
+    for wrong in ("sftp://skep:hidden@host/blobs", "s3://bucket?key=hidden"):
+        with pytest.raises(Invalid, match="without password") as caught:
+            config.load(tmp_path, shared | {"SKEP_STORE_BLOBS": wrong})
+        assert "hidden" not in str(caught.value)
+    (tmp_path / "skep.toml").write_text("[store]\nsmall = 67108865\n")
+    with pytest.raises(Invalid, match=r"store\.small"):
+        config.load(tmp_path, {})
+
+
 async def test_a_workspace_can_be_held_in_memory_alone(tmp_path: Path) -> None:
     memory = config.Config(store=config.StoreConfig(url="memory:"))
     async with skep.open(tmp_path, memory) as hive:
@@ -76,3 +100,16 @@ async def test_a_workspace_can_be_held_in_memory_alone(tmp_path: Path) -> None:
     assert not (tmp_path / ".skep" / "skep.db").exists()
     async with skep.open(tmp_path, memory) as hive:
         assert await hive.sessions() == []
+
+
+@pytest.mark.parametrize("remote", ["https://ada:secret@git.example/x.git", "--upload-pack=touch", "ext::sh -c touch"])
+def test_a_shared_repository_is_named_without_a_password_or_a_program(tmp_path: Path, remote: str) -> None:
+    (tmp_path / "skep.toml").write_text(f'[store]\nurl = "redis://"\nremote = "{remote}"\n')
+    with pytest.raises(Invalid) as caught:
+        config.load(tmp_path, {})
+    assert "store.remote" in caught.value.message
+    assert "secret" not in caught.value.message
+    (tmp_path / "skep.toml").write_text('[store]\nremote = "git@git.example:x.git"\n')
+    with pytest.raises(Invalid, match="no Redis is named"):
+        config.load(tmp_path, {})
+    assert config.load(tmp_path, {"SKEP_STORE_URL": "redis://"}).store.remote == "git@git.example:x.git"

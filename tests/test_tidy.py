@@ -22,9 +22,10 @@ RULES: tuple[Rule, ...] = (
     shape.nothing_is_unfinished,
     shape.silence_has_a_reason,
     shape.tests_wait_for_signals,
+    shape.nothing_swallows_a_cancellation,
     shape.nothing_names_a_machine,
 )
-CORE, TEST = "src/skep/core/state.py", "tests/test_some.py"
+CORE, TEST, LOOP = "src/skep/core/state.py", "tests/test_some.py", "src/skep/runtime/loop.py"
 PORT = '"""A."""\nclass A(Protocol):\n    """B."""\n    async def f(self): ...'
 POPPED = "class A:\n    b: set[int]\ndef f(a):\n    return a.b.pop()"
 BLIND = "def f(a: set[str]):\n    return sorted(a), len(a), {x for x in a}, any(x for x in a), {*a}"
@@ -77,6 +78,13 @@ PLANTED: tuple[tuple[Rule, str, str, str], ...] = (
     (shape.tests_wait_for_signals, TEST, "import time\ntime.sleep(0)", "calls time.sleep"),
     (shape.tests_wait_for_signals, TEST, "async def f():\n    await asyncio.sleep(0.1)", "calls asyncio.sleep"),
     (shape.tests_wait_for_signals, TEST, "from time import sleep", "imports sleep"),
+    (
+        shape.nothing_swallows_a_cancellation,
+        LOOP,
+        "async def f():\n    await asyncio.wait_for(g(), 1)",
+        "waits by asyncio.wait_for",
+    ),
+    (shape.nothing_swallows_a_cancellation, LOOP, "from asyncio import wait_for", "waits by asyncio.wait_for"),
     (shape.nothing_names_a_machine, "docs/some.md", "see https://py" + "pi.org/simple", "names the host"),
     (shape.nothing_names_a_machine, TEST, 'x = "/ro' + 'ot/.cache"', "names a path"),
 )
@@ -103,6 +111,7 @@ SPARED: tuple[tuple[Rule, str, str], ...] = (
     (shape.tests_wait_for_signals, TEST, "async def f():\n    await asyncio.sleep(0)"),
     (shape.tests_wait_for_signals, TEST, "# tidy: sleeps because the kernel tells nobody\ntime.sleep(1)"),
     (shape.tests_wait_for_signals, "tests/simulation/world.py", "async def f():\n    await asyncio.sleep(0.1)"),
+    (shape.nothing_swallows_a_cancellation, TEST, "async def f():\n    await asyncio.wait_for(g(), 1)"),
     (shape.nothing_names_a_machine, "docs/some.md", "the folder work/main, ./home/some/thing"),
 )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import multiprocessing
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from huey import Huey, RedisHuey, SqliteHuey
@@ -19,7 +21,21 @@ from huey.api import Result
 from huey.consumer import Consumer
 
 from bench.peers.redis_server import serving
-from bench.shape import COMMAND, LAYERS, PROCESSES, PROCESSES_AT_ONCE, SINGLES, TASKS, WIDTH, Clock, median, serve
+from bench.shape import (
+    COMMAND,
+    KILLED_AFTER,
+    LAYERS,
+    PROCESSES,
+    PROCESSES_AT_ONCE,
+    REST,
+    RESTS,
+    SINGLES,
+    TASKS,
+    WIDTH,
+    Clock,
+    median,
+    serve,
+)
 
 #: SQLite lets one connection write at a time, so more workers only wait; Redis shares one fsync among those that wait.
 WORKERS = {"sqlite": 1, "redis": 2, "redis-everysec": 2}
@@ -27,6 +43,11 @@ THREADS = {"sqlite": 1, "redis": 16, "redis-everysec": 16}
 CLIENT_THREADS = {"sqlite": 2, "redis": 16, "redis-everysec": 16}
 #: Seconds between looks at an empty queue or a missing result.
 POLL = 0.001
+
+
+def rested() -> int:
+    time.sleep(REST)
+    return 1
 
 
 class Tasks:
@@ -39,11 +60,20 @@ class Tasks:
             self.huey = RedisHuey(url=f"unix://{place}", notify_result=notify)
         self.noop = self.huey.task(name="noop")(lambda: 1)
         self.spawn = self.huey.task(name="spawn")(lambda: subprocess.run(COMMAND).returncode)
+        self.rest = self.huey.task(name="rest")(rested)
         self.pool = ThreadPoolExecutor(CLIENT_THREADS[variant])
+        self.workers: list[BaseProcess] = []
 
     def gather(self, task: Callable[[], Result], count: int) -> list[int]:
         """Sends a task `count` times and returns the results."""
-        sent = list(self.pool.map(lambda _: task(), range(count)))
+        return self.known(self.send(task, count))
+
+    def send(self, task: Callable[[], Result], count: int) -> list[Result]:
+        """Sends a task `count` times."""
+        return list(self.pool.map(lambda _: task(), range(count)))
+
+    def known(self, sent: list[Result]) -> list[int]:
+        """The results."""
         return list(self.pool.map(lambda result: result.get(blocking=True, timeout=60, backoff=1.15, max_delay=0.01), sent))
 
 
@@ -66,6 +96,7 @@ def running(variant: str, folder: Path, threads: int = 0, notify: bool = False) 
         for worker in workers:
             worker.start()
         tasks = Tasks(variant, place, notify)
+        tasks.workers += workers
         try:
             tasks.gather(tasks.noop, 200)
             yield tasks
@@ -109,5 +140,16 @@ def spawn(variant: str, folder: Path) -> float:
         return clock.rate(PROCESSES)
 
 
+def kill(variant: str, folder: Path) -> float:
+    """Seconds from the kill of a worker in the middle until all results are known."""
+    with running(variant, folder) as tasks:
+        sent = tasks.send(tasks.rest, RESTS)
+        tasks.known(sent[:KILLED_AFTER])
+        tasks.workers[0].kill()
+        clock = Clock()
+        assert tasks.known(sent[KILLED_AFTER:]) == [1] * (RESTS - KILLED_AFTER)
+        return clock.ms() / 1000
+
+
 if __name__ == "__main__":
-    serve({"noop": noop, "single": single, "graph": graph, "spawn": spawn})
+    serve({"noop": noop, "single": single, "graph": graph, "spawn": spawn, "kill": kill})

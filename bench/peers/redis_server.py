@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,18 +11,21 @@ from pathlib import Path
 
 import redis
 
+#: The variable that names the server's program; without it, redis-server from the PATH.
+SERVER = "BENCH_REDIS_SERVER"
+
 
 @contextmanager
 def serving(folder: Path, *, fsync: str) -> Iterator[str]:
-    """Runs redis-server with its append-only file in `folder`; yields the path of its socket.
+    """Runs the server that Skep has in the same run, with its append-only file in `folder`; yields the path of its socket.
 
     Args:
         fsync: `always` (what it acknowledged survives a power cut) or `everysec` (up to a second of it does not).
 
     Raises:
-        SystemExit: redis-server is not installed.
+        SystemExit: there is no server.
     """
-    program = shutil.which("redis-server")
+    program = os.environ.get(SERVER) or shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is not installed")
     socket = folder / "redis.sock"

@@ -29,13 +29,16 @@ from skep.core.estimates import Estimate
 from skep.core.model import Answer, Plan, Task
 from skep.core.placement import INPROCESS, Explanation
 from skep.core.state import State
-from skep.errors import NotFound, SkepError
+from skep.errors import Conflict, NotFound, SkepError
 from skep.runtime import checkup as machine
 from skep.runtime import requests as rq
 from skep.runtime.checkup import Finding
 from skep.runtime.choice import ChoiceView
+from skep.runtime.costs import CostView
 from skep.runtime.foretell import foretell
+from skep.runtime.kept import BackupView
 from skep.runtime.mail import Handed, MailView
+from skep.runtime.node import Role
 from skep.runtime.owner import Door, connect_or_own
 from skep.runtime.reading import foretold as foretold
 from skep.runtime.reading import planning as planning
@@ -45,7 +48,7 @@ from skep.runtime.reading import read_plan as read_plan
 from skep.runtime.ready import Readiness
 from skep.runtime.typed import path as path_of
 from skep.runtime.typed import typed, wrong
-from skep.runtime.views import Brief, ClaimView, CostView, InquiryView, Need, Result, SessionView, TaskView, session_view
+from skep.runtime.views import Brief, ClaimView, InquiryView, Landing, Need, Result, SessionView, TaskView, session_view
 from skep.wiring import assemble, runtimes_here
 from skep.workflow import complete
 
@@ -118,17 +121,29 @@ async def verify_receipt(path: Path, signer: str = "", repository: Path | None =
 class Skep:
     """An open workspace. Every method may raise the errors of its request in `skep.runtime.requests`."""
 
-    def __init__(self, workspace: Path, config: configuration.Config | None, agents: int, by: str) -> None:
+    def __init__(
+        self, workspace: Path, config: configuration.Config | None, agents: int, by: str, role: Role | None = None
+    ) -> None:
         self.workspace = workspace.expanduser().resolve()
         self.by = by
         self._config = config
         self._agents = agents
+        self._role = role
         self._door: Door | None = None
 
     async def __aenter__(self) -> Skep:
         config = self._config or configuration.load(self.workspace)
-        self._door = await connect_or_own(self.workspace, lambda: assemble(self.workspace, config))
+        self._door = await connect_or_own(self.workspace, lambda: assemble(self.workspace, config, self._role))
+        await self._check_store(configuration.redacted(config.store.url))
         return self
+
+    async def _check_store(self, named: str) -> None:
+        """An owner that is there already may work with another store than the one that was named here."""
+        if named and not self.owner and (there := (await self.who()).store) != named:
+            await self.door.close()
+            owned = self.workspace / configuration.STATE
+            why = f"the process that owns {owned} works with {there or 'its own store'}, not {named}"
+            raise Conflict(why, "End it first, or work in another folder.")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         door, self._door = self._door, None
@@ -198,6 +213,35 @@ class Skep:
         """Imports an exported session; it is paused until someone resumes it."""
         view = await self.call(rq.Import(path=str(path_of(path, "path").resolve()), by=self.by))
         return Session(self, view.name)
+
+    async def backup(self, name: str = "", everything: bool = False, to: str | Path = "", keep: int = 0) -> list[BackupView]:
+        """Backs up a session (the newest one without a name) or all of them, each into a file that is whole or absent.
+
+        Args:
+            to: the folder; otherwise that of the settings.
+            keep: so many of each session stay, the newest; 0 = all.
+
+        Returns:
+            a view of each session; its `trouble` says why there is no backup of it.
+        """
+        folder = str(path_of(to, "to").expanduser().resolve()) if to else ""
+        return await self.call(rq.BackUp(session=name, all=everything, to=folder, keep=keep))
+
+    async def backups(self, name: str = "", folder: str | Path = "") -> list[BackupView]:
+        """The backups in a folder (otherwise that of the settings), newest first, each read whole and checked."""
+        place = str(path_of(folder, "folder").expanduser().resolve()) if folder else ""
+        return await self.call(rq.Backups(session=name, folder=place))
+
+    async def restore(self, name: str, source: str | Path = "", until: int = 0) -> Session:
+        """Makes a session, paused, from the newest good backup of a session; it takes over the name. Nothing is overwritten.
+
+        Args:
+            source: a file, or a folder of backups; otherwise that of the settings.
+            until: as the session was at this time, wall-clock ms; 0 = as it was when it was backed up.
+        """
+        path = str(path_of(source, "source").expanduser().resolve()) if source else ""
+        view = await self.call(rq.Restore(session=name, path=path, until=until, by=self.by))
+        return Session(self, view.name, view.notes)
 
 
 class Handle:
@@ -438,7 +482,7 @@ class Session:
         """A signed record of what the session was asked, did and checked, as a file holds it; `verify_receipt` checks it."""
         return await self.hive.call(rq.MakeReceipt(session=self.name))
 
-    async def merge(self, branch: str = "", squash: bool = False) -> rq.Landing:
+    async def merge(self, branch: str = "", squash: bool = False) -> Landing:
         """Brings the session's work to the user's branch; returns its commit and the branch that moved."""
         return await self.hive.call(rq.Land(session=self.name, branch=branch, squash=squash, by=self.hive.by))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,11 @@ from skep.errors import Invalid
 FILE = "skep.toml"
 #: The state folder in the workspace.
 STATE = ".skep"
+#: What the URL of a store on Redis begins with.
+REDIS = ("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://", "unix://")
+#: Settings of the store that variables of the environment name, for machines without a file of their own.
+_STORE = {"url": "SKEP_STORE_URL", "blobs": "SKEP_STORE_BLOBS", "remote": "SKEP_STORE_REMOTE"}
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 #: Where recordings lie in the state folder.
 TRANSCRIPTS = "transcripts"
 
@@ -69,9 +75,53 @@ class PromptsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """`url`: empty = SQLite in the state folder; `memory:` = nothing is kept (for tests)."""
+    """`url`: empty = SQLite in the state folder; `redis://...` = a Redis; `memory:` = nothing is kept (for tests).
+
+    `replicas`: of the Redis, that must have what was written before it counts. `key`: file with the key that seals what is in
+    it, the same on all machines; empty = `key` in the state folder. `invite`: file with an invitation, for a node without the
+    key. `blobs`: a place that all machines share, for what is larger than `small` bytes: a folder, or a URL that fsspec knows;
+    empty = all lies in the Redis. `bundle`: bytes of what is sent at once of a repository to machines that share the store.
+    `recording`: bytes of what an attempt prints that other machines can see once it is over, beginning and end if it is more;
+    0 = nothing of it leaves its machine. `keep`: for how long sessions that ended stay, such as 30d, an hour at least; then they
+    go into an archive, where backups lie; empty = for ever. `remote`: URL of a git repository that all machines can push to and
+    fetch from, for commits; empty = they travel as bundles beside the blobs.
+    """
 
     url: str = ""
+    replicas: int = 0
+    key: str = ""
+    invite: str = ""
+    blobs: str = ""
+    small: int = 1 << 20
+    bundle: int = 64 << 20
+    recording: int = 1 << 20
+    keep: str = ""
+    remote: str = ""
+
+
+class BackupConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Backups of all sessions while some are carried out here.
+
+    `every`: such as 1h or 1d, a minute at least; empty = none are made. `keep`: of each session. `to`: a folder, from the
+    workspace; empty = `backups` in the state folder.
+    """
+
+    every: str = ""
+    keep: int = 24
+    to: str = ""
+
+
+class PublishConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What others can see of sessions over a Redis: ids, states, numbers and digests, no texts.
+
+    `channels`: messages on public channels. `state`: keys that show how sessions, agents and tasks stand. `url`: of the Redis;
+    empty = that of the store. `keep`: seconds for which what is finished can be read.
+    """
+
+    channels: bool = False
+    state: bool = False
+    url: str = ""
+    keep: float = 86_400.0
 
 
 class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +176,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     terminals: TerminalsConfig = TerminalsConfig()
     prompts: PromptsConfig = PromptsConfig()
     store: StoreConfig = StoreConfig()
+    backup: BackupConfig = BackupConfig()
+    publish: PublishConfig = PublishConfig()
     planner: PlannerConfig = PlannerConfig()
     types: dict[str, dict[str, Any]] = field(default_factory=dict)
     prices: dict[str, PriceConfig] = field(default_factory=dict)
@@ -155,7 +207,8 @@ def workspace_of(start: Path) -> Path:
 
 
 def load(folder: Path, env: Mapping[str, str] = os.environ) -> Config:
-    """Reads `skep.toml` of a workspace, if there is one, then SKEP_AGENTS, SKEP_STORE_URL and SKEP_SANDBOX of the environment.
+    """Reads `skep.toml` of a workspace, if there is one, then SKEP_AGENTS, SKEP_STORE_*, SKEP_SANDBOX of
+    the environment.
 
     Raises:
         Invalid: no TOML, an unknown setting, a value of the wrong kind; the message names file and setting.
@@ -164,8 +217,9 @@ def load(folder: Path, env: Mapping[str, str] = os.environ) -> Config:
     tree = _file(path)
     if "SKEP_AGENTS" in env:
         tree["agents"] = _whole("SKEP_AGENTS", env["SKEP_AGENTS"])
-    if "SKEP_STORE_URL" in env:
-        tree["store"] = {"url": env["SKEP_STORE_URL"]}
+    for name, variable in _STORE.items():
+        if variable in env:
+            tree["store"] = {**_table(tree, "store"), name: env[variable]}
     if "SKEP_SANDBOX" in env:
         if env["SKEP_SANDBOX"] not in ("on", "off"):
             raise Invalid(f"SKEP_SANDBOX is '{env['SKEP_SANDBOX']}'", "Set it to on or off.")
@@ -179,7 +233,8 @@ def load(folder: Path, env: Mapping[str, str] = os.environ) -> Config:
 
 def settings(folder: Path, env: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting in force, with where it comes from. Raises Invalid as `load` does."""
-    variables = {"agents": "SKEP_AGENTS", "store.url": "SKEP_STORE_URL", "sandbox.mode": "SKEP_SANDBOX"}
+    variables = {"agents": "SKEP_AGENTS", "sandbox.mode": "SKEP_SANDBOX"}
+    variables |= {f"store.{name}": variable for name, variable in _STORE.items()}
     path = folder / FILE
     tree = _file(path)
 
@@ -193,7 +248,8 @@ def settings(folder: Path, env: Mapping[str, str] = os.environ) -> list[Setting]
             else:
                 variable = variables.get(name, "")
                 source = variable if variable in env else FILE if here is not None else "default"
-                found.append(Setting(name, msgspec.to_builtins(value), source))
+                shown = redacted(value) if name in ("store.url", "store.remote", "publish.url") else msgspec.to_builtins(value)
+                found.append(Setting(name, shown, source))
         return found
 
     return walk(load(folder, env), "", tree)
@@ -240,8 +296,69 @@ def _checked(config: Config, path: Path) -> Config:
         raise Invalid(f"{path}: planner takes max_tasks and length from 1 to 1000, attempts from 1 to 10")
     if not 0 <= planner.cost_usd < float("inf"):
         raise Invalid(f"{path}: planner.cost_usd is {planner.cost_usd}", "Use a number that is not negative.")
-    if config.store.url not in ("", "memory:"):
+    if config.backup.every and seconds(config.backup.every) < 60:
+        raise Invalid(f"{path}: backup.every is '{config.backup.every[:40]}'", "Write such as 30m, 1h or 1d; a minute at least.")
+    if not 1 <= config.backup.keep <= 10_000:
+        raise Invalid(f"{path}: backup.keep is {config.backup.keep}", "Use 1 to 10000.")
+    return _checked_store(config, path)
+
+
+def _checked_store(config: Config, path: Path) -> Config:
+    store = config.store
+    if store.url not in ("", "memory:") and not store.url.startswith(REDIS):
         raise Invalid(
-            f"store.url is '{config.store.url}'", "Redis is not available yet; leave it empty for SQLite in the workspace."
+            f"store.url is '{redacted(store.url)}'", "Leave it empty for SQLite in the workspace, or begin it with redis://."
         )
+    if store.key and store.invite:
+        raise Invalid(f"{path}: [store] names a key and an invitation", "Keep one: on a node without the key the invitation.")
+    if not 0 <= store.replicas <= 100:
+        raise Invalid(f"{path}: store.replicas is {store.replicas}", "Use 0 to 100.")
+    if "://" in store.blobs and ("?" in store.blobs or ":" in store.blobs.partition("://")[2].rpartition("@")[0]):
+        fix = "Leave credentials to the storage's own client: its variables, its profile, or the machine's role."
+        raise Invalid(f"store.blobs is '{redacted(store.blobs)}': a URL without password and options is wanted", fix)
+    if store.blobs and not store.url.startswith(REDIS):
+        fix = "Name the Redis (store.url, SKEP_STORE_URL, --redis), or take store.blobs out."
+        raise Invalid(
+            "store.blobs is a place that machines share, but no Redis is named: everything lies in the state folder", fix
+        )
+    if store.remote.startswith("-") or "::" in store.remote or re.match(r"[a-z+]+://[^/@]*:[^/@]*@", store.remote):
+        fix = "Leave logging in to git: an SSH key, or a credential helper of yours."
+        raise Invalid(f"store.remote is '{redacted(store.remote)}': a URL without password is wanted", fix)
+    if store.remote and not store.url.startswith(REDIS):
+        fix = "Name the Redis (store.url, SKEP_STORE_URL, --redis), or take store.remote out."
+        raise Invalid("store.remote is for machines that share a store, but no Redis is named", fix)
+    if not 0 <= store.small <= 64 << 20:
+        raise Invalid(f"{path}: store.small is {store.small}", "Use 0 to 67108864 bytes.")
+    if store.recording and not 64 << 10 <= store.recording <= 32 << 20:
+        raise Invalid(f"{path}: store.recording is {store.recording}", "Use 0, or 65536 to 33554432 bytes.")
+    if store.keep and seconds(store.keep) < 3_600:
+        raise Invalid(f"{path}: store.keep is '{store.keep[:40]}'", "Write such as 30d; an hour at least.")
+    return _checked_publish(config, path)
+
+
+def _checked_publish(config: Config, path: Path) -> Config:
+    publish = config.publish
+    if publish.url and not publish.url.startswith(REDIS):
+        raise Invalid(f"publish.url is '{redacted(publish.url)}'", "Begin it with redis://.")
+    if (publish.channels or publish.state) and not (publish.url or config.store.url.startswith(REDIS)):
+        raise Invalid(f"{path}: there is no Redis to publish to", "Name one: `url` in [publish], or in [store].")
+    if not 1 <= publish.keep <= 31_536_000:
+        raise Invalid(f"{path}: publish.keep is {publish.keep:g}", "Use 1 to 31536000 seconds.")
     return config
+
+
+def seconds(text: str) -> int:
+    """How long a setting such as `30m` or `1d` is; 0 for what is none."""
+    number, unit = text[:-1], text[-1:]
+    known = unit in _UNITS and number.isascii() and number.isdecimal() and len(number) < 7
+    return int(number) * _UNITS[unit] if known else 0
+
+
+def redacted(url: str) -> str:
+    """A URL without its password and its options, however malformed it is: fit for messages and lists of settings."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return "***" if "@" in url else url
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{place.partition('?')[0]}"

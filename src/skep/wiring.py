@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from skep.agents import Runtime, codex, gemini, opencode
 from skep.agents.acp import AcpRuntime
@@ -22,33 +26,123 @@ from skep.runtime import environment, usable
 from skep.runtime.attempt import Node
 from skep.runtime.checkup import Finding
 from skep.runtime.confined import Wards
-from skep.runtime.node import SystemClock
+from skep.runtime.node import SHARED_SLOTS, Here, Role, SystemClock, named, place
 from skep.runtime.parts import Parts
 from skep.runtime.perform import Performer
 from skep.runtime.prices import Prices
+from skep.runtime.publishers import Publishers
+from skep.runtime.recorder import Recorder
+from skep.runtime.shared import Shared
 from skep.security.choice import choose
 from skep.security.egress import Egress
-from skep.store import Blobs, Log
+from skep.store import Leases, Log, Stores
 from skep.terminals.native import Native
 from skep.terminals.pool import Pool
+from skep.workspace import Commits, Limits
+from skep.workspace.carried import CarriedWorkspace
 from skep.workspace.git import GitWorkspace
+from skep.workspace.remote import Remote
 
 #: Terminals for notifications, beside those of attempts.
 ASIDE = 256
+#: The store that keeps nothing.
+MEMORY = "memory:"
 
 
-async def stores(config: Config, state: Path, clock: SystemClock) -> tuple[Log, Blobs]:
-    """The log and the blobs that the configuration names."""
-    if config.store.url == "memory:":
+async def stores(config: Config, state: Path, clock: SystemClock) -> Stores:
+    """The stores that the configuration names."""
+    if config.store.url == MEMORY:
         from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk, EphemeralLog
 
         disk = EphemeralDisk()
-        return EphemeralLog(disk), EphemeralBlobs(disk, clock.now)
+        log = EphemeralLog(disk)
+        return Stores(log=log, blobs=EphemeralBlobs(disk, clock.now), close=log.close)
+    if config.store.url:
+        from skep.store.redis.shared import open_shared
+
+        return await open_shared(config.store, state, clock.now)
     from skep.store.blobs import FileBlobs
     from skep.store.sqlite import SqliteLog
 
     blobs = FileBlobs(state / "blobs")
-    return await SqliteLog.open(state), blobs
+    kept = await SqliteLog.open(state)
+    return Stores(log=kept, blobs=blobs, close=kept.close)
+
+
+async def _kept(config: Config, state: Path, clock: SystemClock, role: Role | None) -> Stores:
+    """The stores; who serves others is to find out now, not with the first large output, that a part of them is not for it."""
+    kept = await stores(config, state, clock)
+    try:
+        if role is not None and kept.invited not in ("", role.here.name):
+            fix = f"Leave out --name, or have '{role.here.name}' invited."
+            raise Invalid(f"the invitation is for node '{kept.invited}', not for '{role.here.name}'", fix)
+        if role is not None and role.serves and kept.ready is not None:
+            await kept.ready()
+    except BaseException:
+        await kept.close()
+        raise
+    return kept
+
+
+def _carried(workspace: GitWorkspace, kept: Stores, config: Config) -> Commits | None:
+    """How commits travel, if others share the store; the workspace knows it from then on."""
+    if not isinstance(workspace, CarriedWorkspace) or kept.listing is None:
+        return None
+    remote = Remote(config.store.remote, kept.name) if config.store.remote else None
+    commits = workspace.commits(kept.blobs, kept.listing, Limits(packed=config.store.bundle), remote)
+    workspace.carry(commits)
+    return commits
+
+
+def publishers(config: Config, log: Log, clock: SystemClock) -> Publishers | None:
+    """Whoever publishes sessions, if they are to be published."""
+    publish = config.publish
+    if not (publish.channels or publish.state):
+        return None
+    from skep.store.redis.connect import Link
+
+    return Publishers(Link(publish.url or config.store.url), publish, log, clock.now)
+
+
+@asynccontextmanager
+async def hive(folder: Path, config: Config) -> AsyncIterator[tuple[Leases, Stores]]:
+    """Who is there, and all else, of the store that the configuration names, without becoming anything in it.
+
+    Raises:
+        Invalid: it is not shared.
+        Denied, Unavailable: it does not let us in, or does not answer.
+    """
+    if config.store.url in ("", MEMORY):
+        raise Invalid("this workspace shares its store with nobody", "Name the store with --redis URL, or [store] in skep.toml.")
+    kept = await stores(config, folder / STATE, SystemClock())
+    try:
+        assert kept.leases is not None
+        yield kept.leases, kept
+    finally:
+        await kept.close()
+
+
+async def _workspace(folder: Path, state: Path, role: Role | None, shared: bool) -> GitWorkspace:
+    """Where attempts work: in copies of the user's files, or, on a node, of what sessions bring along."""
+    if not shared:
+        return await GitWorkspace.open(folder, state)
+    if role is not None and role.hosted:
+        return await CarriedWorkspace.host(state)
+    return await CarriedWorkspace.open(folder, state)
+
+
+def _here(state: Path, kept: Stores) -> Here:
+    """This machine as a node, unless its role says otherwise."""
+    return Here(name=kept.invited or named(state), slots=SHARED_SLOTS) if kept.leases is not None else Here()
+
+
+def _together(kept: Stores, role: Role | None) -> Shared | None:
+    if kept.inbox is None or kept.leases is None:
+        return None
+    said = role or Role()
+    owner, leads = secrets.token_hex(8), said.leads and not kept.invited
+    shared = Shared(inbox=kept.inbox, leases=kept.leases, owner=owner, serves=said.serves, leads=leads, say=said.say)
+    return replace(shared, invited=bool(kept.invited))
 
 
 def runtimes(wards: Wards, pool: Pool, prices: Prices) -> dict[str, Runtime]:
@@ -94,8 +188,11 @@ async def runtimes_here(folder: Path, login: str | None = None) -> list[Finding]
             await wards.close()
 
 
-async def assemble(folder: Path, config: Config) -> Parts:
+async def assemble(folder: Path, config: Config, role: Role | None = None) -> Parts:
     """Everything an owner of the workspace needs, started.
+
+    Args:
+        role: what it does for others who share its store; otherwise it carries out what is begun here.
 
     Raises:
         Unavailable: the store fails its checks, or git does not work here.
@@ -103,9 +200,12 @@ async def assemble(folder: Path, config: Config) -> Parts:
     """
     state = folder / STATE
     clock = SystemClock()
-    workspace = await GitWorkspace.open(folder, state)
+    workspace = await _workspace(folder, state, role, config.store.url not in ("", MEMORY))
     # Last of what may fail: nothing of the above has to be closed again.
-    log, blobs = await stores(config, state, clock)
+    kept = await _kept(config, state, clock, role)
+    commits = _carried(workspace, kept, config)
+    here = replace(role.here if role is not None else _here(state, kept), place=place(state))
+    published = publishers(config, kept.log, clock)
     native = Native(str(state))
     pool = Pool(native, config.terminals.pool)
     wards = Wards(pool, await asyncio.to_thread(choose, state / "sandbox"), Egress(state / "sandbox"))
@@ -120,17 +220,21 @@ async def assemble(folder: Path, config: Config) -> Parts:
         aside=Pool(native, ASIDE),
         confining=config.sandbox,
         runtimes=made,
-        blobs=blobs,
+        blobs=kept.blobs,
         allowed=environment.base(config.environment.allow),
         marks=environment.marks(folder, state),
         transcripts=state / TRANSCRIPTS,
+        recorder=Recorder(state / TRANSCRIPTS, here.name, kept, config.store.recording),
         prices=prices,
         prompts=folder / config.prompts.folder if config.prompts.folder else None,
     )
 
     async def close() -> None:
         async with AsyncExitStack() as stack:  # the last one goes first, and all of them go
-            stack.push_async_callback(log.close)
+            stack.push_async_callback(kept.close)
+            stack.push_async_callback(node.recorder.close)
+            if published is not None:
+                stack.push_async_callback(published.close)
             stack.push_async_callback(wards.close)
             for runtime in made.values():
                 stack.push_async_callback(runtime.close)
@@ -140,11 +244,17 @@ async def assemble(folder: Path, config: Config) -> Parts:
         config=config,
         folder=folder,
         state=state,
-        log=log,
-        blobs=blobs,
+        log=kept.log,
+        blobs=kept.blobs,
         workspace=workspace,
-        performer=Performer(node, inprocess, clock.now),
+        performer=Performer(node, inprocess, clock.now, calls=role is None or role.calls or not role.serves),
         clock=clock,
+        here=here,
+        shared=_together(kept, role),
         terminals=pool.stats,
         close=close,
+        listing=kept.listing,
+        commits=commits,
+        recordings=kept.recordings,
+        publishers=published,
     )

@@ -34,6 +34,7 @@ from skep.agents import (
 from skep.agents.lines import Lines
 from skep.agents.options import AcpOptions, ClaudeOptions
 from skep.agents.servers import Server
+from skep.agents.tally import Tally
 from skep.core.model import Task
 from skep.terminals.native import Native
 from tests.clients.agents import MADE
@@ -252,7 +253,7 @@ def test_nothing_that_a_client_says_makes_its_reader_fail(messages: list[dict[st
 @given(MESSAGES)
 def test_nothing_that_claude_or_an_agent_of_the_protocol_says_makes_skep_fail(messages: list[dict[str, Any]]) -> None:
     async def both() -> None:
-        told = claude.Talk(JOB, Record(), cast(Lines, Saying(messages)))
+        told = claude.Talk(JOB, Record(), cast(Lines, Saying(messages)), Tally(Record(), "", None))
         assert isinstance(await told.go("x"), Ending)
         answers: list[dict[str, Any]] = [{"id": n, "result": {"sessionId": "s"}} for n in (1, 2)]
         client = cast(Lines, Saying([*answers, *messages, OVER]))

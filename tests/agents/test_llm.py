@@ -157,6 +157,27 @@ async def test_a_key_that_is_not_set_waits_for_a_person(llm: Llm, workshop: Work
     assert server.requests == []
 
 
+async def test_it_answers_a_question_in_a_copy_of_its_conversation_and_can_only_read(
+    llm: Llm, workshop: Workshop, server: ModelServer
+) -> None:
+    job = replace(asked(workshop, server, "RUN: echo hi > made.txt\nSAY: All well."), home=str(workshop.folder / "home"))
+    host = Record()
+    assert (await llm.run(job, host)).ok
+    (talks,) = host.told(Talks)
+    kept = {path: path.read_bytes() for path in (workshop.folder / "home").rglob("*.jsonl")}
+    question = replace(job, home=f"{job.home}-asked", conversation=talks.conversation, past=(job.home, job.cwd))
+    question = replace(question, question="Why?\nRUN: touch bad\nSAY: Never.")
+    ending = await llm.run(question, host := Record())
+    assert ending.ok
+    assert "No tool for 'RUN: touch bad' among those declared: read_file, list_files, search." in str(ending.result)
+    assert "echo hi > made.txt" in str(server.requests[-1].body)
+    assert host.asked == []
+    assert kept
+    assert {path: path.read_bytes() for path in kept} == kept
+    gone = await llm.run(replace(question, home=f"{job.home}-more", past=(f"{job.home}-none", job.cwd)), Record())
+    assert (gone.ok, gone.detail.startswith("The conversation is not there any more.")) == (False, True)
+
+
 async def test_it_goes_on_in_its_conversation_when_the_worker_was_killed(
     llm: Llm, workshop: Workshop, server: ModelServer
 ) -> None:
@@ -232,11 +253,13 @@ async def test_a_wrong_with_is_refused(
 
 
 async def test_without_the_extra_it_says_what_to_install(
-    llm: Llm, workshop: Workshop, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    llm = Llm()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert INSTALL in llm.check()
     ending = await llm.run(asked(workshop, server, "SAY: no"), Record())
+    await llm.close()
     assert_refused(ending)
     assert INSTALL in ending.detail
 

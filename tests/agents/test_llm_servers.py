@@ -16,7 +16,8 @@ from mcp.server.mcpserver import MCPServer
 from msgspec.structs import replace
 
 from skep.agents import Said, Used, Verdict
-from skep.agents.declared import servers
+from skep.agents.declared import left_out, servers, usable
+from skep.agents.servers import for_claude
 from skep.errors import Invalid
 from tests.agents.scripted import Llm, asked
 from tests.clients.model_server import ModelServer
@@ -237,3 +238,19 @@ def test_no_declared_server_gets_the_leave_of_skeps_own(name: str, workshop: Wor
     declare(workshop.folder, **{name: MEASURES})
     with pytest.raises(Invalid, match="the name of Skep's own"):
         servers(str(workshop.folder), {}, None)
+
+
+def test_a_server_that_a_client_cannot_use_is_left_out_for_it_alone_and_said(workshop: Workshop) -> None:
+    declare(
+        workshop.folder, old={"type": "sse", "url": "http://127.0.0.1:1/sse"}, odd={"type": "ws", "url": "ws://x"}, web=MEASURES
+    )
+    folder = str(workshop.folder)
+    found, left = usable(folder, {}, None, "claude")
+    assert (list(found), for_claude(found)["mcpServers"]["old"]["type"]) == (["old", "web"], "sse")
+    assert left == ["the MCP server odd is left out: claude takes none of type ws"]
+    for runtime in ("codex", "gemini", "opencode", "acp", "llm"):
+        assert list(usable(folder, {}, None, runtime)[0]) == ["web"]
+    assert left_out(folder, {}, ["llm"])[0] == "the MCP server old is left out: llm takes none of type sse"
+    assert list(usable(folder, {}, ["web"], "llm")[0]) == ["web"]
+    with pytest.raises(Invalid, match="old is wanted: llm takes none of type sse"):
+        usable(folder, {}, ["old"], "llm")

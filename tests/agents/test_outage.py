@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skep.agents.outage import LONGEST, PAUSE, clock, judged, span
+from skep.agents.outage import LONGEST, clock, judged, span
 
 MINUTE, HOUR = 60_000, 3_600_000
 
@@ -36,7 +36,7 @@ def test_a_limit_parks(said: str, status: int) -> None:
     ending = judged(said, status)
     assert (ending.ok, ending.interrupted, ending.cause) == (False, True, "limit")
     # A time of day that is told may be less than the usual pause away.
-    assert ending.until > now if "pm" in said.lower() else ending.until >= now + PAUSE
+    assert ending.until > now or (not ending.until and "pm" not in said.lower())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_time_of_day_is_understood(said: str, when: tuple[int, int, int, int] 
 def test_the_provider_s_own_word_counts_if_it_lies_ahead() -> None:
     now = int(time.time() * 1000)
     assert judged("limit", 429, now + HOUR).until == now + HOUR
-    assert judged("limit", 429, now - HOUR).until >= now + PAUSE
+    assert judged("limit", 429, now - HOUR).until == 0, "a time that is over says nothing"
     assert judged("limit", 429, now + 1000 * LONGEST).until <= int(time.time() * 1000) + LONGEST
 
 

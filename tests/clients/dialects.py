@@ -254,7 +254,9 @@ class Gemini:
                     if not (result.get("id") and result["id"] in heard):
                         turns.append(("result", json.dumps(result)))
                     heard.add(str(result.get("id")))
-                turns += [("user", text)] if (text := words(parts)) else []
+                # What it says of the folder changes with each start: a step that failed would not be known as the same again.
+                said = [part for part in parts if not str(part.get("text")).startswith("<session_context>")]
+                turns += [("user", text)] if (text := words(said)) else []
         declared = [each for tool in body.get("tools", ()) for each in tool.get("functionDeclarations", ())]
         tools = [Tool(each["name"], each.get("parametersJsonSchema") or lower(each.get("parameters", {}))) for each in declared]
         forced = body.get("toolConfig", {}).get("functionCallingConfig", {}).get("allowedFunctionNames", [""])[0]

@@ -20,7 +20,7 @@ LINES: dict[str, dict[str, str]] = {
     "asks before it acts": ONE_WAY,
     "a budget ends the task": {},
     "429 or 500, then an answer": {},
-    "a reply that breaks off": {"gemini": "gave up after five `API Error: terminated`, not understood yet"},
+    "a reply that breaks off": {},
     "an outage that lasts is no failure": PATIENT,
     "a used-up plan parks the task until its time": WAITS,
     "another agent takes over when its provider refuses it": WAITS,

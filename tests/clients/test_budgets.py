@@ -83,8 +83,7 @@ def workflow(
         # Claude holds dollars by itself, between two calls: 1.2 dollars, one call too many at most.
         ("claude", {"cost_usd": 1.0}, None, "cost limit reached", 3),
         ("claude", {}, {"usd": 1.0}, "the budget of an agent is used up: claude", 3),
-        # It tells tokens at the end of its turn, and Codex tells everything then: one turn too many at most.
-        ("claude", {"tokens": 200_000}, None, "token limit reached", 6),
+        # Codex tells everything at the end of its turn: one turn too many at most.
         ("codex", {"cost_usd": 1.0}, None, "cost limit reached", 6),
         ("codex", {"tokens": 200_000}, None, "token limit reached", 6),
         ("codex", {}, {"usd": 1.0}, "the budget of an agent is used up: codex", 6),
@@ -112,6 +111,25 @@ async def test_a_limit_stops_says_which_it_was_and_ends_with_exit_code_3(
     assert cost["tasks"]["task0"] == cost["agents"][f"{client}-1"] == cost["total"]
     (model,) = cost["models"]
     assert model.startswith("claude-sonnet") if client == "claude" else model == "scripted"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("of_task", [False, True])
+async def test_claude_is_stopped_at_a_limit_of_tokens_within_its_turn(
+    user: User, server: ModelServer, monkeypatch: pytest.MonkeyPatch, of_task: bool
+) -> None:
+    need("claude")
+    # Two calls reach it. The third may have been asked for by then, and gets no answer.
+    monkeypatch.setattr(f"{__name__}.LONG", f"{LONG}\nHOLD: gate step=3")
+    limit = {"tokens": 200_000}
+    user.write("wf.yaml", workflow("claude", {} if of_task else limit, of_task=limit if of_task else None))
+    ran = await run(user, "run", "wf.yaml", "--ci")
+    assert ran.code == 3
+    assert ("budget of 200000 tokens is used up" if of_task else "paused: token limit reached") in ran.out
+    cost = (await cost_of(user))["total"]
+    assert (cost["input"], cost["output"], cost["estimated"], cost.get("unpriced", 0)) == (200_000, 40_000, 0.0, 0)
+    assert cost["usd"] == pytest.approx(2 * A_CALL)
+    assert calls(server) <= 3, "one call too many at most"
 
 
 async def cost_of(user: User) -> dict[str, Any]:

@@ -147,36 +147,3 @@ async def test_cancelled_it_ends_its_turn_and_nothing_is_left(repo: Repository, 
             await session.settled()
         assert (await session.task("a")).state == "cancelled"
     assert left_behind(repo.top) == []
-
-
-async def test_a_question_after_its_end_is_answered_and_changes_nothing_but_the_costs(
-    repo: Repository, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    allow(monkeypatch, Verdict(True))
-    async with skep.open(repo.top) as hive:
-        session = await hive.start(plan(MAKES))
-        await session.settled()
-        before, spent = await session.task("a"), (await session.costs()).total.input
-        homes = files_below(repo.top / ".skep" / "homes")
-        asked = len(server.requests)
-        said = await session.ask("a", "Why did you say hi?\nSAY: Because.")
-        assert said.answer
-        assert said.agent == "claude-1"
-        assert (said.cost.input, said.cost.unpriced) == (100, 0)
-        bodies = [json.dumps(request.body) for request in server.requests[asked:]]
-        assert any("Why did you say hi?" in body and "echo hi > made.txt" in body for body in bodies), "it has all in mind"
-        assert not any(request.body.get("tools") for request in server.requests[asked:])
-        assert files_below(repo.top / ".skep" / "homes") == homes
-        after = await session.task("a")
-        assert replace(after, cost=before.cost) == before
-        assert (await session.costs()).total.input == (await session.costs()).tasks["a"].input == spent + 100
-    assert left_behind(repo.top) == []
-    assert not list((repo.top / ".skep" / "attempts").glob("ask-*"))
-    assert "ask" not in repo("worktree", "list")
-    async with skep.open(repo.top) as hive:  # alone, with nothing at work
-        assert (await (await hive.find()).ask("a", "And now?")).cost.input == 100
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file with what it holds."""
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

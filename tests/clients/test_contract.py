@@ -21,6 +21,9 @@ from tests.contracts.runtime import Record, RuntimeContract, Workshop, workshop
 
 __all__ = ["workshop"]
 
+#: Some clients take seconds to begin, and each test has several begin.
+pytestmark = pytest.mark.timeout(400)
+
 
 class ClientContract(RuntimeContract):
     """Subclass it with the agent."""

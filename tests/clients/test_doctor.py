@@ -11,6 +11,7 @@ import pytest
 from skep.agents.logins import LOGINS
 from skep.app import checkup
 from skep.errors import Invalid
+from skep.runtime import proving
 from skep.runtime.checkup import Finding
 from tests.clients.agents import set_up
 from tests.clients.drive import BIN, need
@@ -25,6 +26,8 @@ EACH = [pytest.param(name, marks=() if name in ("claude", "codex") else pytest.m
 def workspace(server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace of a user whose clients are set up for the scripted model."""
     usual = os.environ["PATH"]
+    # What is proven here is the login, not how soon a client begins on a busy machine.
+    monkeypatch.setattr(proving, "TIME", 250.0)
     set_up(server.url, tmp_path / "user", monkeypatch)
     # Only the client of the test is there: each of them takes seconds to say its version.
     (tmp_path / "bin").mkdir()

@@ -23,7 +23,7 @@ def user(server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return set_up(server.url, tmp_path / "user", monkeypatch)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("agent", each())
 @pytest.mark.parametrize("mode", ["on", "off"])
 async def test_it_writes_to_another_agent_and_reads_the_answer(

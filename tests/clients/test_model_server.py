@@ -209,6 +209,15 @@ async def test_a_later_step_fails(server: ModelServer) -> None:
     assert (await ask(server, "/v1/messages", anthropic(prompt, "1")))[0] == 200
 
 
+async def test_a_step_of_gemini_is_the_same_one_when_the_folder_has_changed(server: ModelServer) -> None:
+    def asked(folder: str) -> dict[str, Any]:
+        context = {"text": f"<session_context>\n{folder}\n</session_context>"}
+        return {"contents": [{"parts": [context, {"text": "FAIL: 500\nSAY: At last."}]}], "tools": GEMINI_TOOLS}
+
+    assert (await ask(server, WHOLE, asked("a.txt")))[0] == 500
+    assert (await ask(server, WHOLE, asked("a.txt made.txt")))[0] == 200
+
+
 async def test_one_vendor_fails_and_another_does_not(server: ModelServer) -> None:
     prompt = "FAIL: 429 times=9 of=/messages\nSAY: Well."
     chat = {"messages": user(prompt), "tools": CHAT_TOOLS}

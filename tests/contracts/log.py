@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from skep.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
-from skep.store import Append, Head, Log, chain
+from skep.errors import Bug, Conflict, Exhausted, Invalid, NotFound, Unavailable
+from skep.store import Append, Head, Log, Taken, chain
 
 _batches = count(1)
 
@@ -199,6 +199,18 @@ class LogContract:
         assert await log.archived("other", ["t1"]) == {"t1": b"entry"}
         assert (await log.verify("other")).seq == 3
 
+    async def test_a_session_is_dropped_only_where_its_log_is_known_to_end(self, log: Log) -> None:
+        pen = await new_session(log)
+        before, head = pen.head, await pen.write()
+        with pytest.raises(Conflict, match="goes on"):
+            await log.drop("s", before)
+        later = await log.acquire("s")
+        with pytest.raises(Conflict, match="goes on"):
+            await log.drop("s", head)
+        assert (await log.verify("s")).seq == head.seq
+        await log.drop("s", later)
+        assert await log.sessions() == []
+
     # Appending
 
     async def test_appends_are_numbered_and_chained(self, log: Log) -> None:
@@ -227,6 +239,43 @@ class LogContract:
             await old.write(b"too late")
         assert [row.blob for row in await log.read("s")] == [b"old", b"new"]
         assert await log.archived("s", ["t"]) == {}
+
+    async def test_one_session_is_told_of_as_among_all(self, log: Log) -> None:
+        pen = await new_session(log, at=7)
+        await new_session(log, "other")
+        await pen.write()
+        await log.annotate("s", "a note")
+        row = await log.row("s")
+        assert (row.session, row.created, row.head, row.note) == ("s", 7, pen.head, "a note")
+        assert row in await log.sessions()
+        with pytest.raises(NotFound):
+            await log.row("nobody")
+
+    async def test_an_append_follows_one_head_alone_and_only_with_its_seal(self, log: Log) -> None:
+        pen = await new_session(log)
+        before = (await log.row("s")).head
+        await pen.write()
+        (first,) = await log.read("s")
+        assert log.follows("s", before, first)
+        assert not log.follows("s", pen.head, first)
+        assert not log.follows("other", before, first)
+        for changed in ({"blob": b"forged"}, {"hash": bytes(32)}, {"last": first.last + 1}, {"epoch": first.epoch + 1}):
+            assert not log.follows("s", before, msgspec.structs.replace(first, **changed))
+
+    async def test_a_text_has_one_seal_which_is_no_link_of_any_chain(self, log: Log) -> None:
+        await (await new_session(log)).write()
+        (first,) = await log.read("s")
+        assert log.seal(b"text") == log.seal(b"text")
+        assert len({log.seal(b""), log.seal(b"text"), log.seal(b"other"), first.hash}) == 4
+        assert len(log.seal(b"text")) == 32
+        assert len({log.seal(b"text"), log.seal_to("east", b"text"), log.seal_to("west", b"text")}) == 3, "each is for one"
+
+    async def test_who_says_which_owner_it_follows_is_refused_after_another_one(self, log: Log) -> None:
+        first = (await new_session(log)).head
+        second = await log.acquire("s", after=first.epoch)
+        with pytest.raises(Conflict, match="another owner"):
+            await log.acquire("s", after=first.epoch)
+        assert (await Pen(log, "s").take()).head.epoch == second.epoch + 1
 
     async def test_nobody_writes_who_has_not_acquired_the_session(self, log: Log) -> None:
         await log.create("s", 1)
@@ -265,6 +314,13 @@ class LogContract:
         again = await Pen(log, "s").take()
         assert await log.append("s", again.head.epoch, 0, batch, 3, b"once") == again.head
         assert again.head == Head(2, lost.seq, lost.hash)
+
+    async def test_letters_that_are_not_there_cannot_be_taken(self, log: Log) -> None:
+        pen = await new_session(log)
+        call = log.append("s", pen.head.epoch, pen.head.seq, fresh_batch(), 1, b"blob", taken=[Taken("1", "a", 1)])
+        with pytest.raises(Bug if "shared" in log.lacks else Conflict):
+            await call
+        assert await log.verify("s") == pen.head
 
     async def test_a_batch_that_is_not_the_last_one_is_somebody_elses(self, log: Log) -> None:
         pen = await new_session(log)
@@ -495,6 +551,45 @@ class LogContract:
         with pytest.raises(Invalid, match="at event 4: "):
             await log.verify("s")
         await log.close()
+
+    # Which there are
+
+    async def test_sessions_that_were_made_after_one_can_be_listed_alone(self, log: Log) -> None:
+        for at, name in enumerate(("c", "ü/..%", "a"), 1):
+            await log.create(name, at)
+        assert [row.session for row in await log.sessions("c")] == ["ü/..%", "a"]
+        assert await log.sessions("a") == []
+        assert len(await log.sessions("nobody")) == 3, "nothing is known of one that is not there"
+
+    async def test_a_session_rests_until_something_is_written_to_it(self, log: Log) -> None:
+        pen, other = await new_session(log), await new_session(log, "other", 2)
+        assert [row.session for row in await log.awake()] == ["s", "other"]
+        await pen.write()
+        await log.rest("s")
+        at_rest = ["other"] if "shared" not in log.lacks else ["s", "other"]
+        assert [row.session for row in await log.awake()] == at_rest
+        await pen.write()
+        row, _ = await log.awake()
+        assert row == await log.row("s")
+        await log.rest("s")
+        await log.rest("other")
+        await log.rest("other")
+        assert not at_rest[1:] or len(await log.awake()) == 2
+        assert at_rest[1:] or await log.awake() == [], "all of them may rest"
+        await other.take()
+        assert [row.session for row in await log.awake()][-1:] == ["other"]
+
+    async def test_who_was_its_writer_cannot_say_that_it_rests(self, log: Log, place: Home) -> None:
+        if "shared" in log.lacks:
+            return
+        await new_session(log)
+        successor = await place.open()
+        await Pen(successor, "s").take()
+        await log.rest("s")
+        assert [row.session for row in await log.awake()] == ["s"]
+        await successor.drop("s")
+        assert await log.awake() == []
+        await successor.close()
 
     # Opening and closing
 

@@ -250,6 +250,36 @@ class WorkspaceContract:
         assert "task/two/1" in await work.refs("s-1")
         assert await work.forget("s-1") == ["task/two/1"]
 
+    async def test_what_nothing_else_holds_is_told_and_nothing_is_removed(self, work: Workspace) -> None:
+        base = (await work.begin("s-1")).base
+        one = await self.attempt(work, base, "one", {"a.txt": "1\n"})
+        await self.attempt(work, base, "two", {"a.txt": "2\n"})
+        await self.merge(work, one, "one")
+        before = await work.refs("s-1")
+        assert await work.unmerged("s-1") == ["main", "task/two/1"]
+        await work.land("s-1")
+        assert await work.unmerged("s-1") == ["task/two/1"]
+        assert (await work.refs("s-1")).keys() >= before.keys()
+        assert await work.unmerged("nobody") == []
+
+    async def test_a_bundle_is_proved_only_if_it_holds_all_of_a_session(self, work: Workspace, tmp_path: Path) -> None:
+        base = (await work.begin("s-1")).base
+        await self.merge(work, await self.attempt(work, base, "one", {"a.txt": "1\n"}), "one")
+        tip, file = await work.tip("s-1"), tmp_path / "bundle"
+        with file.open("wb") as into:
+            await work.bundle("s-1", into)
+        await work.prove("s-1", file, tip)
+        whole = file.read_bytes()
+        for damage in (b"", whole[:-30], whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]):
+            file.write_bytes(damage)
+            with pytest.raises(Invalid):
+                await work.prove("s-1", file, tip)
+        file.write_bytes(whole)
+        with pytest.raises(Invalid):
+            await work.prove("s-1", file, await self.attempt(work, base, "two", {"a.txt": "2\n"}))
+        with pytest.raises(Invalid, match="are not those of"):
+            await work.prove("s-1", file, tip)
+
     async def test_a_landed_session_is_forgotten_wholly(self, work: Workspace) -> None:
         base = (await work.begin("s-1")).base
         await self.merge(work, await self.attempt(work, base, "one", {"a.txt": "1\n"}), "one")

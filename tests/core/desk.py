@@ -5,6 +5,7 @@ After every turn the live state is compared with what its events, written and re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -140,6 +141,9 @@ class Desk:
     def fail(self, task: str, cause: Cause = "exit", **more: Any) -> None:
         self.tell(self.report(inp.Ended, task, outcome="failed", cause=cause, **more))
 
+    def interrupt(self, task: str, **more: Any) -> None:
+        self.tell(self.report(inp.Ended, task, outcome="interrupted", **more))
+
     def gone(self, *tasks: str, wip: str = "") -> None:
         for task in tasks:
             self.tell(self.report(inp.Gone, task, wip=wip))
@@ -256,6 +260,8 @@ def check_books(state: State) -> None:
     for agent in state.agents.values():
         load = sum(attempt.agent == agent.id for _, attempt in attempts)
         assert agent.load == load, f"{agent.id} carries {load}, its books say {agent.load}"
+    ticking = Counter(state.agents[attempt.agent].spec for _, attempt in attempts if attempt.since)
+    assert ticking == {kind: meter.running for kind, meter in state.clocks.items() if meter.running}, "a clock runs for nobody"
     for node in state.nodes.values():
         check_node(node, [attempt.reserved for _, attempt in attempts if attempt.node == node.id])
     locks: dict[str, list[str]] = {}
@@ -359,6 +365,7 @@ def check_settled(state: State) -> None:
         claimed = any(set(wants) & set(resources.locks_of(state, other)) for other in others)
         if not held and not claimed:
             found = explain(state, entry.task)
-            if found is not None and state.held and budgets.reserve(state, entry, state.agents[found.target]) is None:
+            spec = state.specs[state.agents[found.target].spec] if found is not None else None
+            if spec is not None and state.held and budgets.reserve(state, entry, spec) is None:
                 return  # the money is with those at work
             assert found is None, f"{entry.task.id} is not assigned, and {found.target} could have it"

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.core import inputs as inp
-from skep.core.budgets import COST_LIMIT
+from skep.core.budgets import COST_LIMIT, TOKEN_LIMIT
 from skep.core.commands import StartAttempt
 from skep.core.model import AgentSpec, Budget, Cost, Limits, Plan, Task
 from skep.core.placement import BY_HAND
 from skep.errors import Exhausted, Invalid
+from skep.interfaces.cli.exits import LIMIT, exit_code
+from skep.runtime.views import session_view
 from tests.core.desk import PYTHON, ROOM, SHELL, Desk, run
 
 CODER = AgentSpec(name="coder", runtime="claude", count=0)
@@ -179,6 +181,19 @@ def test_who_never_told_the_cost_is_charged_what_was_held(end: str) -> None:
     assert (at.state.cost.usd, at.state.cost.estimated) == (0.5, 0.5)
 
 
+def test_tokens_whose_price_was_never_told_are_charged_what_was_held() -> None:
+    at = desk(3.0, reserve=0.5)
+    at.submit(asking("a"), asking("b"))
+    begun(at, "a", "b")
+    for name in ("a", "b"):
+        at.tell(at.report(inp.Spent, name, cost=Cost(input=10), number=1, owing=True))
+    at.tell(at.report(inp.Spent, "b", cost=Cost(usd=0.2), number=2))
+    at.gone("a")
+    assert (at.state.cost.tokens, at.state.cost.usd, at.state.cost.estimated) == (20, 0.7, 0.5)
+    at.gone("b")
+    assert (at.state.cost.usd, at.state.cost.estimated) == (0.7, 0.5), "it told the price, too"
+
+
 @pytest.mark.parametrize(("told", "charged"), [(0.1, 0.5), (0.5, 0.5), (0.9, 0.9)])
 def test_who_was_lost_is_charged_what_was_held_or_what_it_told_last_if_that_is_more(told: float, charged: float) -> None:
     at = desk(3.0, reserve=0.5)
@@ -306,3 +321,16 @@ def test_that_only_claims_go_on_does_not_take_the_place_of_a_limit() -> None:
     at.tell(inp.Pause(at=0, why=BY_HAND))
     assert at.state.why == why == COST_LIMIT
     at.refused(inp.Claim(at=0, task="b"))
+
+
+def test_a_limit_that_the_last_report_passes_is_reached_although_every_task_is_done() -> None:
+    at = desk(0.0, 100)
+    at.submit(asking("a"))
+    begun(at, "a")
+    at.say(at.report(inp.Spent, "a", cost=Cost(output=101), model="m"), at.report(inp.Ended, "a", outcome="ok"))
+    view = session_view(at.state, "desk-1")
+    assert (view.state, view.limit, view.why, exit_code(view)) == ("completed", True, TOKEN_LIMIT, LIMIT)
+    within = desk(0.0, 102)
+    within.submit(asking("a"))
+    within.say(within.report(inp.Spent, "a", cost=Cost(output=101), model="m"), within.report(inp.Ended, "a", outcome="ok"))
+    assert exit_code(session_view(within.state, "desk-1")) == 0

@@ -94,3 +94,19 @@ def test_a_task_that_waits_for_the_busy_other_one_goes_to_the_refused_one_as_soo
     desk.tick(61.0)
     assert desk.attempt("a").agent == "ann-1"
     assert desk.entry("a").avoids is None
+
+
+def test_a_provider_that_does_not_say_when_is_asked_again_after_a_wait_that_doubles_up_to_half_an_hour() -> None:
+    desk = Desk(AgentSpec(name="coder", runtime="claude", count=0))
+    desk.submit(Task(id="a", prompt="x"))
+    waits = []
+    for _ in range(8):
+        desk.tell(desk.report(inp.Ended, "a", outcome="interrupted", cause="limit", detail="429"))
+        assert (desk.entry("a").state, desk.entry("a").failures, desk.entry("a").interruptions) == ("parked", 0, 0)
+        waits.append((desk.entry("a").until - desk.at) / 60_000)
+        desk.tick((desk.entry("a").until - desk.at) / 1000 + 1)
+    assert all(least <= wait <= least * 1.25 for least, wait in zip((1, 2, 4, 8, 16, 30, 30, 30), waits, strict=True)), waits
+    desk.fail("a")
+    desk.retry("a")
+    desk.tell(desk.report(inp.Ended, "a", outcome="interrupted", cause="limit"))
+    assert 60_000 <= desk.entry("a").until - desk.at <= 75_000, "it begins anew once the provider has answered"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.model import AgentSpec, Task
 from skep.errors import Invalid
@@ -67,6 +68,32 @@ def test_another_agent_may_do_it_instead() -> None:
     desk = asking(prompt("a", "one"))
     desk.retry("a", agent="three")
     assert (desk.running(), desk.entry("a").agent) == (["a"], "three-1")
+
+
+def test_agents_of_another_runtime_take_a_task_that_names_none_and_it_is_said() -> None:
+    desk = Desk(CLAUDE, OTHER, CODEX)
+    desk.submit(Task(id="a", prompt="x"))
+    assert desk.attempt("a").agent == "one-1"
+    refused(desk, "a")
+    entry = desk.entry("a")
+    assert (entry.state, desk.attempt("a").agent, entry.failures, entry.interruptions) == ("running", "three-1", 0, 0)
+    ended = next(event for event in desk.events if isinstance(event, ev.AttemptEnded))
+    assert ended.detail == "Not logged in; agents of another runtime may take it"
+    desk.reload()
+    refused(desk, "a")
+    assert (desk.entry("a").state, desk.entry("a").question) == ("needs-you", "login"), "all of them refused it"
+    desk.answer("a", "approve")
+    assert desk.attempt("a").agent == "three-1", "this is the login that was asked for"
+
+
+def test_while_those_of_another_runtime_are_at_work_it_waits_for_them_and_not_for_ever() -> None:
+    desk = Desk(CLAUDE, CODEX)
+    desk.submit(prompt("b", "three"), Task(id="a", prompt="x"))
+    desk.submit(prompt("c", "three"))
+    refused(desk, "a")
+    assert desk.entry("a").state == "ready"
+    desk.tick(3_601.0)
+    assert desk.attempt("a").agent == "one-1"
 
 
 @pytest.mark.parametrize(("answer", "state"), [("reject", "cancelled"), ("skip", "skipped")])

@@ -35,7 +35,7 @@ def send(desk: Desk, source: str, target: str, **more: Any) -> str:
 
 
 def got(desk: Desk, target: str, name: str) -> None:
-    desk.tell(inp.Delivered(at=0, id=name, target=target))
+    desk.tell(inp.Delivered(at=0, ids=(name,), target=target))
 
 
 def waiting(desk: Desk, agent: str) -> list[str]:
@@ -86,16 +86,30 @@ def test_delivered_twice_counts_once() -> None:
     got(desk, "coder-2", name)
     got(desk, "coder-2", name)
     assert desk.state.mail.delivered == 1
-    assert isinstance(desk.refused(inp.Delivered(at=0, id="other", target="coder-2")), NotFound)
+    assert isinstance(desk.refused(inp.Delivered(at=0, ids=("other",), target="coder-2")), NotFound)
 
 
 def test_each_pair_is_delivered_in_order() -> None:
     desk = desk_of()
     first, second = send(desk, "coder-1", "coder-2"), send(desk, "coder-1", "coder-2")
     other = send(desk, "coder-3", "coder-2")
-    assert isinstance(desk.refused(inp.Delivered(at=0, id=second, target="coder-2")), Conflict)
+    assert isinstance(desk.refused(inp.Delivered(at=0, ids=(second,), target="coder-2")), Conflict)
     for name in (other, first, second):
         got(desk, "coder-2", name)
+
+
+def test_several_are_delivered_at_once_in_order_or_none_of_them() -> None:
+    desk = desk_of()
+    first, second = send(desk, "coder-1", "coder-2"), send(desk, "coder-1", "coder-2")
+    other, third = send(desk, "coder-3", "coder-2"), send(desk, "coder-1", "coder-2")
+    for names in ((second, other), (other, first, third)):
+        assert isinstance(desk.refused(inp.Delivered(at=0, ids=names, target="coder-2")), Conflict)
+    assert isinstance(desk.refused(inp.Delivered(at=0, ids=(first, "none"), target="coder-2")), NotFound)
+    assert waiting(desk, "coder-2") == [first, second, other, third]
+    desk.tell(inp.Delivered(at=0, ids=(other, second, first, other), target="coder-2"))
+    desk.tell(inp.Delivered(at=0, ids=(first, third), target="coder-2"))
+    assert waiting(desk, "coder-2") == []
+    assert desk.state.mail.delivered == 4
 
 
 def test_what_lives_too_long_is_dropped_and_counted() -> None:
@@ -170,7 +184,7 @@ def test_every_message_is_delivered_once_in_order_or_expires(happenings: list[tu
             done.append(found[0].id)
             assert twin[found[0].source, target].pop(0)[0] == found[0].id
         elif what == "again" and done:
-            desk.say(inp.Delivered(at=0, id=done[-1], target=target))
+            desk.say(inp.Delivered(at=0, ids=(done[-1],), target=target))
         elif what == "tick":
             desk.tick(2)
         elif what == "restart":

@@ -62,7 +62,7 @@ def test_whoever_is_above_is_asked_and_its_answer_ends_the_question(desk: Desk) 
 
 def test_a_question_that_was_read_and_not_answered_goes_up_to_a_person(desk: Desk) -> None:
     ask(desk)
-    desk.tell(inp.Delivered(at=0, id="q", target="drone-1"))
+    desk.tell(inp.Delivered(at=0, ids=("q",), target="drone-1"))
     desk.tick(WITHIN - 10)
     assert waiting(desk, "you") == []
     desk.reload()

@@ -16,7 +16,7 @@ from skep.core.model import TERMINAL, AgentSpec, Entry, Foreach, Proposal, Retri
 from skep.core.state import State
 from skep.errors import Bug
 from tests.core.desk import Desk, run
-from tests.core.test_walks import HAPPENINGS, Walk
+from tests.core.test_walks import HAPPENINGS, Walk, vote
 
 ALL = frozenset(get_args(TaskState))
 
@@ -140,6 +140,48 @@ def more_that_is_rare() -> None:
     for _ in range(5):
         desk.gone("a")
     desk.tell(inp.ChangePlan(at=0, plan=desk.plan))
+    of_candidates()
+    of_providers_and_plans()
+
+
+def of_candidates() -> None:
+    desk = Desk(base="c0")  # needs-you -> expanded
+    desk.submit(run("a", candidates=("", ""), merge="ask"))
+    desk.ok("a[1]", "a[2]", commit="c1")
+    desk.answer("a", "reject")
+    desk = Desk()  # failed -> skipped, cancelled -> skipped
+    desk.submit(run("a", candidates=("", "", "")))
+    desk.fail("a[1]")
+    desk.cancel("a[2]")
+    desk.ok("a[3]")
+    desk.gone("a[2]")
+    desk = Desk(AgentSpec(name="judge", runtime="x", count=6), at_once=6)  # ready -> skipped, parked -> skipped
+    desk.submit(run("a", candidates=("", ""), vote=Vote(by="judge")))
+    desk.ok("a[1]", "a[2]")
+    one, other, *most = desk.running()
+    desk.interrupt(one, cause="limit", until=desk.at + 99_000)
+    desk.tell(inp.Pause(at=0))
+    desk.interrupt(other)
+    desk.ok(*most, outputs=vote("A"))
+
+
+def of_providers_and_plans() -> None:
+    desk = Desk(AgentSpec(name="one", runtime="x"), AgentSpec(name="other", runtime="y"))  # ready -> ready
+    desk.submit(Task(id="a", prompt="do it"), Task(id="b", prompt="do it"))
+    desk.interrupt("a", cause="limit", until=desk.at + 9_000)
+    desk.tick(60.0)
+    desk = Desk(base="c0")  # parked -> waiting, parked -> replaced
+    desk.submit(run("a"), run("b", "a"), run("c"))
+    desk.ok("a")
+    desk.interrupt("b", cause="limit", until=desk.at + 99_000)
+    desk.interrupt("c", cause="limit", until=desk.at + 99_000)
+    desk.retry("a")
+    desk.tell(inp.ChangePlan(at=0, plan=desk.plan, keep=("a", "b")))
+    desk = Desk(base="c0")  # merging -> cancelled, expanded -> replaced
+    desk.submit(run("a"), run("b"), run("c", candidates=("", "")))
+    desk.ok("a", "b", commit="c1")
+    desk.cancel("b")
+    desk.tell(inp.ChangePlan(at=0, plan=desk.plan, keep=("a",)))
 
 
 def test_a_bug_is_no_answer() -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from skep.core import inputs as inp
 from skep.core import state as state_module
 from skep.core.model import TERMINAL, AgentSpec, Credit, Foreach, Output, Proposal, Resources, Retries, Task, TaskState, Vote
+from skep.core.topology import PERSON, Shape
 from skep.errors import Bug
 from tests.core.desk import ROOM, Desk
 
@@ -24,11 +25,13 @@ AGENTS = (
     AgentSpec(name="big", runtime="x", count=2, strict=True, resources=Resources(3.0, 100, 100), capabilities=("code", "test")),
 )
 NAMES = "abcdefghij"
+HEARERS = ("coder-1", "coder-2", "judge-1", "big-1", PERSON)
 _small = st.integers(0, 7)
 HAPPENINGS = (
     *("submit", "submit", "submit", "ok", "ok", "ok", "fail", "interrupt", "spawn", "work", "gone", "gone", "late"),
     *("merge", "merge", "refuse", "cancel", "cancel", "retry", "retry", "answer", "answer", "pause", "resume", "propose"),
     *("finish", "finish", "rejoin", "grant", "grant", "lose", "tick", "declare", "replan", "restart", "snapshot", "fork"),
+    *("send", "send", "deliver", "escalate", "escalate", "reply", "phases"),
 )
 #: What happens, and three numbers from which it takes its details.
 _happening = st.tuples(
@@ -50,6 +53,9 @@ class Walk:
 
     def __init__(self) -> None:
         self.desk = Desk(*AGENTS, at_once=3, base="c0")
+        limits = replace(self.desk.plan.limits, answer_within=5.0)
+        self.desk.plan = replace(self.desk.plan, topology=Shape("star"), limits=limits)
+        self.desk.tell(inp.ChangePlan(at=0, plan=self.desk.plan))
         self.commits = 0
         self.boots = 1
         self.forks = 1
@@ -232,6 +238,39 @@ class Walk:
         tasks = [self.task(a, 0, c, one), *([Task(id=other, run="true", needs=(one,))] if other != one else [])]
         plan = replace(self.desk.plan, tasks=tuple(task for task in tasks if not task.id.startswith("t") and "[" not in task.id))
         self.say(inp.ChangePlan(at=0, plan=plan, keep=keep, known=self.known()))
+
+    def _send(self, a: int, b: int, c: int) -> None:
+        source, target = (HEARERS[n % len(HEARERS)] for n in (a, b))
+        name = f"n{c % 20}" if c % 2 else ""
+        self.say(inp.Send(at=0, kind="note", source=source, target=target, payload=c, id=name, ttl=c % 3 * 2_000))
+
+    def _deliver(self, a: int, b: int, c: int) -> None:
+        inboxes = self.desk.state.mail.inboxes
+        target = HEARERS[a % len(HEARERS)]
+        waiting = list(inboxes.get(target, {}))
+        ids = tuple(waiting[: 1 + b] if c % 5 else waiting[::-1][:1])
+        if ids:
+            self.say(inp.Delivered(at=0, ids=ids, target=target))
+
+    def _escalate(self, a: int, b: int, c: int) -> None:
+        self.report(inp.Escalate, a, payload="which?", id=f"q{c % 20}" if c % 2 else "")
+
+    def _reply(self, a: int, b: int, c: int) -> None:
+        questions = list(self.desk.state.mail.questions.values())
+        if questions:
+            one = questions[a % len(questions)]
+            source = one.target if c % 4 else PERSON
+            self.say(inp.Send(at=0, kind="note", source=source, target=one.source, payload="this", correlation=one.id))
+
+    def _phases(self, a: int, b: int, c: int) -> None:
+        self.names += 1
+        tasks: list[Task] = []
+        for phase in (f"{n}{self.names}" for n in ("one", "two")[: 1 + b % 2]):
+            tasks.append(replace(self.task(a, b, c, f"{phase}-work"), phase=phase))
+            judged = (Vote(by="judge", otherwise="ask"), None, None)[c % 3]
+            gate = Task(id=f"gate:{phase}", phase=phase, gate=True, merge="never", vote=judged)
+            tasks.append(replace(gate, approve="before") if c % 3 == 1 else gate)
+        self.say(inp.Submit(at=0, tasks=tuple(tasks), known=self.known()))
 
     def _restart(self, a: int, b: int, c: int) -> None:
         self.desk.reload()

@@ -12,6 +12,7 @@ import pytest
 import skep.app
 from skep.config import Config
 from skep.errors import Unavailable
+from skep.runtime.node import Role
 from skep.runtime.parts import Parts
 from skep.store import Head, Log
 from skep.wiring import assemble
@@ -48,13 +49,13 @@ class FaultyLog:
             raise Unavailable("the answer went away")
         return head
 
-    async def acquire(self, session: str) -> Head:
+    async def acquire(self, session: str, owner: str = "", after: int = -1) -> Head:
         """See `Log.acquire`."""
         if self.refused:
             self.refused -= 1
             self.struck += 1
             raise Unavailable("the disk is still away", "Bring it back.")
-        return await self._inner.acquire(session)
+        return await self._inner.acquire(session, owner, after)
 
     async def snapshot(self, session: str, seq: int, blob: bytes) -> None:
         """See `Log.snapshot`."""
@@ -68,8 +69,8 @@ def with_faults(monkeypatch: pytest.MonkeyPatch) -> list[FaultyLog]:
     """From now on workspaces that this process opens have a faulty log; each of them is put into the list."""
     logs: list[FaultyLog] = []
 
-    async def assemble_faulty(folder: Path, config: Config) -> Parts:
-        parts = await assemble(folder, config)
+    async def assemble_faulty(folder: Path, config: Config, role: Role | None) -> Parts:
+        parts = await assemble(folder, config, role)
         log = FaultyLog(parts.log)
         logs.append(log)
         return msgspec.structs.replace(parts, log=log)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 import skep
+from skep.agents.hand import HandRuntime
+from skep.core import inputs as inp
 from skep.core.model import AgentSpec, Limits, Plan, Task
-from skep.errors import Conflict, Invalid, NotFound
-from skep.runtime.requests import Create
+from skep.core.placement import HAND
+from skep.errors import Conflict, Invalid, NotFound, Unavailable
+from skep.runtime.claims import Claims
+from skep.runtime.requests import Claim, Create
+from tests.core import desk as core
 from tests.workspace.repository import Repository
 
 #: An agent that would leave a trace if it were ever started.
@@ -132,6 +139,37 @@ async def test_a_setup_that_fails_is_told_to_who_claims(repo: Repository) -> Non
         session = await opened(hive, replace(PLAN, tasks=(broken,)))
         with pytest.raises(skep.SkepError, match=r"could not be prepared: setup .*no compiler"):
             await session.claim("make")
+
+
+async def test_a_claim_that_another_attempt_took_the_place_of_is_over() -> None:
+    """Before its worktree was ready it was given up, and whoever came next holds the task."""
+    session = core.Desk(NEVER)
+    session.tell(inp.Pause(at=0, why="by hand"))
+    session.submit(replace(MAKE, verify=""))
+    answers: list[str] = []
+
+    async def tell(given: inp.Claim) -> str:
+        answers.append(session.tell(given))
+        session.tell(session.report(inp.Ended, "make", outcome="interrupted", cause="interrupted"))
+        answers.append(session.tell(given))
+        return answers[0]
+
+    async def ask(look: Any) -> Any:
+        return look(session.state)
+
+    async def loop(_session: str, hands: bool = True) -> Any:
+        return SimpleNamespace(tell=tell, ask=ask)
+
+    async def resolve(name: str) -> str:
+        return name
+
+    live = SimpleNamespace(is_at_work=lambda _: True, loop=loop)
+    node = SimpleNamespace(runtimes={HAND: HandRuntime()})
+    parts = SimpleNamespace(performer=SimpleNamespace(node=node), clock=SimpleNamespace(now=lambda: 0))
+    claims = Claims(cast(Any, SimpleNamespace(names=SimpleNamespace(resolve=resolve), live=live)), cast(Any, parts))
+    with pytest.raises(Unavailable, match="another attempt has begun"):
+        await claims.answers[Claim](Claim(session="desk-1", task="make"))
+    assert len(set(answers)) == 2
 
 
 async def test_nothing_inside_an_attempt_claims(repo: Repository) -> None:

@@ -7,19 +7,40 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 import skep
 from skep import config
+from skep.core.fleet import SYSTEM
 from skep.runtime import copies
 from skep.runtime.collect import DAY, MARK, collect
+from skep.runtime.parcel import Parcel
 from skep.runtime.parts import Parts
+from skep.runtime.shared import Shared
+from skep.store import Append, Log, Packed, Recorded, SessionRow
+from skep.store.ephemeral import EphemeralDisk, EphemeralLog
+from skep.store.ephemeral_shared import EphemeralInbox, EphemeralLeases, EphemeralListing, EphemeralRecordings
 from skep.wiring import assemble
 from tests.workspace.repository import Repository
 
 TASK = skep.Task(run="echo $$ > $SKEP_OUT/o", outputs={"o": "o"}, mode="none")
+
+
+class Reading:
+    """A log that says who read it."""
+
+    def __init__(self, log: Log, owner: str, readers: list[str]) -> None:
+        self._log, self._owner, self._readers = log, owner, readers
+
+    async def sessions(self) -> list[SessionRow]:
+        self._readers.append(self._owner)
+        return await self._log.sessions()
+
+    async def read(self, session: str, after: int, limit: int) -> list[Append]:
+        return await self._log.read(session, after=after, limit=limit)
 
 
 @asynccontextmanager
@@ -56,6 +77,49 @@ async def made(repo: Repository) -> list[str]:
         return [first.outputs["o"].digest, second.outputs["o"].digest]
 
 
+async def test_what_attempts_printed_stays_with_their_session(repo: Repository) -> None:
+    await made(repo)
+    async with opened(repo) as parts:
+        sent, gone = [await parts.blobs.put(data) for data in (b"sent", b"gone")]
+        for digest in (sent, gone):
+            await parts.blobs.unpin(digest)
+            age(path_of(parts, digest))
+        origin, disk = (await parts.log.sessions())[0].session, EphemeralDisk()
+        for session, digest in ((origin, sent), ("dropped", gone)):
+            await EphemeralLog(disk).create(session, 0)
+            await EphemeralRecordings(disk, parts.clock.now).put(session, "t1", 1, "", Recorded(digest, 4, "east"))
+        assert await collect(msgspec.structs.replace(parts, recordings=EphemeralRecordings(disk, parts.clock.now))) == 1
+        assert path_of(parts, sent).exists()
+        assert not path_of(parts, gone).exists()
+
+
+async def test_a_session_that_was_not_made_to_its_end_goes_after_a_day(repo: Repository) -> None:
+    await made(repo)
+    async with opened(repo) as parts:
+        there = {row.session for row in await parts.log.sessions()}
+        now = parts.clock.now()
+        for name, created in (("half", now - DAY - 1), ("being-made", now - DAY + 60_000), (SYSTEM, 0)):
+            await parts.log.create(name, created)
+        await collect(parts)
+        assert {row.session for row in await parts.log.sessions()} == there | {"being-made", SYSTEM}
+
+
+async def test_what_commits_are_sent_in_stays_with_their_session(repo: Repository) -> None:
+    await made(repo)
+    async with opened(repo) as parts:
+        sent, gone = [await parts.blobs.put(data) for data in (b"sent", b"gone")]
+        for digest in (sent, gone):
+            await parts.blobs.unpin(digest)
+            age(path_of(parts, digest))
+        listing = EphemeralListing(EphemeralDisk())
+        origin = (await parts.log.sessions())[0].session
+        await listing.put(origin, "1" * 40, Packed(sent))
+        await listing.put("dropped", "2" * 40, Packed(gone))
+        assert await collect(msgspec.structs.replace(parts, listing=listing)) == 1
+        assert path_of(parts, sent).exists()
+        assert not path_of(parts, gone).exists()
+
+
 async def test_what_a_log_names_stays_and_an_old_orphan_goes(repo: Repository) -> None:
     named = await made(repo)
     assert len(set(named)) == 2
@@ -75,14 +139,41 @@ async def test_what_a_log_names_stays_and_an_old_orphan_goes(repo: Repository) -
         assert not path_of(parts, pinned).exists()
 
 
+async def test_of_those_who_share_a_store_one_reads_all_logs_a_day(repo: Repository) -> None:
+    await made(repo)
+    disk, now, read = EphemeralDisk(), 0, list[str]()
+    leases = EphemeralLeases(disk, lambda: now)
+    async with opened(repo) as parts:
+
+        async def collected(owner: str) -> int:
+            """How many blobs a process removed, whose own last collection is two days ago."""
+            state = parts.state / owner
+            state.mkdir(exist_ok=True)
+            (state / MARK).touch()
+            age(state / MARK)
+            shared = Shared(inbox=EphemeralInbox(disk), leases=leases, owner=owner)
+            log: Any = Reading(parts.log, owner, read)
+            return await collect(msgspec.structs.replace(parts, state=state, shared=shared, log=log))
+
+        orphan = await parts.blobs.put(b"old")
+        await parts.blobs.unpin(orphan)
+        age(path_of(parts, orphan))
+        assert (await collected("a"), await collected("b"), read) == (1, 0, ["a"])
+        now = DAY + 1
+        assert (await collected("b"), read) == (0, ["a", "b"])
+
+
 async def test_outputs_of_an_import_that_failed_go_like_any_other(repo: Repository, tmp_path: Path) -> None:
     named, file = await made(repo), tmp_path / "origin.skep"
     async with skep.open(repo.top) as hive:
         await (await hive.find("origin")).export(file)
-    exported = msgspec.structs.replace(await copies.read(file), base="0" * 40, commits=b"no bundle")
     async with opened(Repository(tmp_path / "other")) as parts:
+        parcel = Parcel(file, parts.log.seal)
+        carried = copies.read(parcel)
+        carried.state.tip = "0" * 40
         with pytest.raises(skep.SkepError):
-            await copies.load(parts.log, parts.blobs, parts.workspace, exported, "s", 0, "")
+            await copies.load(parts, parcel, carried, "s", "")
+        parcel.close()
         assert path_of(parts, named[0]).exists()
         age(path_of(parts, named[0]))
         assert await collect(parts) == 1

@@ -66,12 +66,12 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def machine() -> Iterator[None]:
-    with patch.object(node, "capacity", lambda _: HAS), patch.object(node, "SLOTS", SLOTS):
+    with patch.object(node, "capacity", lambda _: HAS):
         yield
 
 
 def credits() -> Credits:
-    return Credits(Path("/"), node.SystemClock())
+    return Credits(Path("/"), node.SystemClock(), node.Here(slots=SLOTS), "", lambda _, work: work())
 
 
 def settle(*benches: Bench) -> None:
@@ -149,7 +149,7 @@ def test_the_credit_is_never_too_small_for_one_task() -> None:
     settle(one, two)
     (large,) = one.state.entries.values()
     for _ in range(6):
-        assert lacks(one.state, large) == "other sessions use the room on this machine that it needs"
+        assert lacks(one.state, large) == "other sessions use the room that it needs"
         two.end()
         settle(one, two)
         check(one, two)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skep.agents.door import ANSWER, ASK, KNOCK, MAX_REQUEST, Contacts, Request, Send
-from skep.agents.door.client import Door, fetched
+from skep.agents.door import ANSWER, ASK, BELL, KNOCK, MAX_LINE, MAX_REQUEST, Contacts, Request, Send, client
+from skep.agents.door.client import Bell, Door, fetched
 from skep.errors import Denied, Invalid, Unavailable
 from skep.runtime import doorway
 from skep.runtime.doorway import MAX_LEFT, MAX_OPEN, Doorway
@@ -31,6 +32,8 @@ class Behind:
         self.most = self.now = 0
         self.gate: asyncio.Event | None = None
         self.full = asyncio.Event()
+        #: What it answers with, if not with what it heard; whether it says texts again.
+        self.said, self.echo = "", False
 
     async def serve(self, request: Request) -> Any:
         self.asked.append(request)
@@ -41,9 +44,11 @@ class Behind:
         if self.gate is not None:
             await self.gate.wait()
         self.now -= 1
+        if self.echo and isinstance(request, Send):
+            return request.text
         if isinstance(request, Send) and request.to == "nobody":
             raise Denied("no edge", "Write to somebody else.")
-        return {"heard": type(request).__name__}
+        return self.said or {"heard": type(request).__name__}
 
 
 @asynccontextmanager
@@ -70,7 +75,7 @@ async def reply(folder: Path, name: str) -> Any:
 
 
 async def still_answers(folder: Path) -> None:
-    assert await asyncio.to_thread(Door(str(folder)).ask, Contacts()) == {"heard": "Contacts"}
+    assert await asyncio.to_thread(lambda: Door(str(folder)).ask(Contacts())) == {"heard": "Contacts"}
 
 
 async def test_a_request_is_answered_and_leaves_nothing(tmp_path: Path) -> None:
@@ -80,8 +85,13 @@ async def test_a_request_is_answered_and_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(Denied, match="no edge") as refused:
             await asyncio.to_thread(door.ask, Send(to="nobody", text="x"))
         assert refused.value.fix == "Write to somebody else."
-        assert behind.asked[0] == Send(to="coder-2", text="hello")
-        assert os.listdir(tmp_path / "d") == [KNOCK]
+        long = Send(to="coder-2", text="x" * MAX_LINE)
+        assert await asyncio.to_thread(door.ask, long) == {"heard": "Send"}
+        assert (behind.asked[0], behind.asked[2]) == (Send(to="coder-2", text="hello"), long)
+        assert sorted(path.suffix for path in (tmp_path / "d").iterdir()) == ["", BELL]
+    async with opened(tmp_path / "e"):
+        await still_answers(tmp_path / "e")
+        assert os.listdir(tmp_path / "e") == [KNOCK]
 
 
 async def test_a_door_that_is_closed_answers_nobody(tmp_path: Path) -> None:
@@ -142,6 +152,90 @@ async def test_what_stands_where_the_answer_goes_is_not_written_through(tmp_path
         await still_answers(folder)
         assert len(behind.asked) == 2
         assert mine.read_text() == "as it was"
+
+
+def lines_of(bell: int) -> list[Any]:
+    """What came through a bell: names, and answers."""
+    found = (line.split(b" ", 1) for line in os.read(bell, 1 << 16).splitlines())
+    return [(name.decode(), *map(json.loads, rest)) for name, *rest in found]
+
+
+async def test_short_requests_and_answers_go_through_pipes_and_a_bell_says_where_a_long_answer_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    async with opened(folder) as (_, behind):
+        os.mkfifo(folder / f"mine{BELL}")
+        bell = os.open(folder / f"mine{BELL}", os.O_RDWR | os.O_NONBLOCK)
+        knock(folder, 'x@mine {"op": "contacts"}', f"{'y' * 70}@mine {{}}", 'z {"op": "contacts"}')
+        assert await reply(folder, "z") == {"value": {"heard": "Contacts"}}
+        assert lines_of(bell) == [("x", {"value": {"heard": "Contacts"}})]
+        behind.said = "x" * MAX_LINE
+        knock(folder, 'long@mine {"op": "contacts"}')
+        assert await reply(folder, "long") == {"value": behind.said}
+        behind.said = ""
+        await still_answers(folder)
+        assert lines_of(bell) == [("long",)]
+        os.close(bell)
+
+
+@pytest.mark.parametrize("what", ["missing", "nobody reads", "full", "link", "file", "folder", "second name"])
+async def test_what_is_no_bell_is_left_alone_and_the_answer_lies_in_its_file(tmp_path: Path, what: str) -> None:
+    folder, mine, other = tmp_path / "d", tmp_path / "d" / f"mine{BELL}", tmp_path / "other"
+    os.mkfifo(other)
+    listening = os.open(other, os.O_RDWR | os.O_NONBLOCK)
+    async with opened(folder):
+        if what == "link":
+            mine.symlink_to(other)
+        elif what == "second name":
+            os.link(other, mine)
+        elif what == "file":
+            mine.write_text("as it was")
+        elif what == "folder":
+            mine.mkdir()
+        elif what != "missing":
+            os.mkfifo(mine)
+        bell = os.open(mine, os.O_RDWR | os.O_NONBLOCK) if what == "full" else -1
+        with contextlib.suppress(BlockingIOError):
+            while what == "full":
+                os.write(bell, bytes(MAX_LINE))
+        knock(folder, 'x@mine {"op": "contacts"}')
+        assert await reply(folder, "x") == {"value": {"heard": "Contacts"}}
+        await still_answers(folder)
+        with pytest.raises(BlockingIOError):
+            os.read(listening, 1)
+        assert what != "file" or mine.read_text() == "as it was"
+        if bell >= 0:
+            os.close(bell)
+    os.close(listening)
+
+
+async def test_many_ask_at_once_through_one_door_and_each_gets_its_own_answer(tmp_path: Path) -> None:
+    async with opened(tmp_path / "d") as (_, behind):
+        door = Door(str(tmp_path / "d"))
+        behind.echo = True
+        texts = [f"t{number}" * (1 + number * 50) for number in range(40)]
+        asked = (asyncio.to_thread(door.ask, Send(to="b", text=text)) for text in texts)
+        assert await asyncio.gather(*asked) == texts
+
+
+async def test_an_answer_that_comes_too_late_is_nobody_elses(tmp_path: Path) -> None:
+    async with opened(tmp_path / "d"):
+        bell = Bell(str(tmp_path / "d"))
+        knock(tmp_path / "d", f'first@{bell.name} {{"op": "contacts"}}', f'second@{bell.name} {{"op": "send"}}')
+        answer = await asyncio.to_thread(bell.wait, "second", 20)
+        assert answer is not None
+        assert json.loads(answer)["error"]["kind"] == "Invalid"
+
+
+async def test_where_no_bell_can_be_made_the_answer_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path / "d") as (_, behind):
+        monkeypatch.setattr(client, "Bell", no_bell)
+        await still_answers(tmp_path / "d")
+        assert behind.asked == [Contacts()]
+        assert os.listdir(tmp_path / "d") == [KNOCK]
+
+
+def no_bell(folder: str) -> None:
+    raise PermissionError(f"no pipes in {folder}")
 
 
 async def test_a_folder_that_is_moved_away_takes_the_door_along(tmp_path: Path) -> None:

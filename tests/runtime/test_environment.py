@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import skep
 from skep.config import Config, EnvironmentConfig, SandboxConfig
-from skep.runtime.environment import FEW, empty
+from skep.runtime.environment import FEW, SMALL, cleared, empty, make
 from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
@@ -235,3 +237,57 @@ def test_emptying_a_folder_keeps_it_and_touches_nothing_that_its_attempt_put_in_
     link.symlink_to(others)
     empty(str(link))
     assert (link.is_symlink(), os.listdir(link), os.listdir(others)) == (False, [], ["precious"])
+
+
+def test_a_folder_is_made_where_none_is_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
+    others, folder = tmp_path / "others", tmp_path / "mine"
+    others.mkdir()
+    (others / "precious").touch()
+    folder.symlink_to(others)
+    for _ in range(2):
+        make(str(folder))
+        assert (folder.is_symlink(), os.listdir(folder), os.listdir(others)) == (False, [], ["precious"])
+    folder.rmdir()
+    folder.touch()
+    make(str(folder))
+    assert os.listdir(folder) == []
+
+
+async def test_a_file_that_goes_meanwhile_keeps_none_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stays", "goes"):
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def scanned(folder: int) -> contextlib.nullcontext[Iterator[os.DirEntry[str]]]:
+        found = list(scandir(folder))
+        (tmp_path / "goes").unlink()
+        return contextlib.nullcontext(iter(found))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.scandir", scanned)
+        await cleared(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+async def test_what_an_attempt_left_is_cleared_whatever_it_is(tmp_path: Path) -> None:
+    others, folder = tmp_path / "others", tmp_path / "mine"
+    others.mkdir()
+    (others / "precious").touch()
+    await cleared(str(folder))
+    assert not folder.exists()  # of an attempt that was not confined there is no home
+    for left in ("few", "large", "many", "tree", "link"):
+        folder.mkdir(exist_ok=True)
+        for number in range(FEW + 1 if left == "many" else 2):
+            (folder / str(number)).touch()
+        if left == "large":
+            os.truncate(folder / "0", 2 * SMALL)
+        elif left == "tree":
+            (folder / "inner").mkdir()
+        elif left == "link":
+            (folder / "away").symlink_to(others)
+        await cleared(str(folder))
+        assert os.listdir(folder) == [], left
+    folder.rmdir()
+    folder.symlink_to(others)
+    await cleared(str(folder))
+    assert (folder.is_symlink(), os.listdir(folder), os.listdir(others)) == (False, [], ["precious"])

@@ -14,6 +14,18 @@ from skep.runtime.loop import Loop
 from skep.runtime.perform import Performer
 
 
+async def test_an_attempt_is_begun_once_whoever_says_that_it_is_owed() -> None:
+    told: list[Any] = []
+    loops = [cast(Loop, SimpleNamespace(name="s-1", state=SimpleNamespace(specs={}), report=told.append)) for _ in range(2)]
+    hands = Performer(cast(Node, None), cast(InProcess, None), lambda: 0)
+    task = Task(id="a", prompt="x")
+    for nonce in ("n" * 32, "m" * 32):
+        command = StartAttempt(task, 2, nonce, "gone-1", "gone", "here", 0, "", "", "")
+        for loop in loops:
+            hands.perform(loop, command, Entry(task=task, seq=1, submitted=0))
+    assert [report.nonce for report in told] == ["n" * 32, "m" * 32]
+
+
 async def test_an_attempt_whose_kind_of_agent_a_new_plan_took_away_is_interrupted() -> None:
     told: list[Any] = []
     session = cast(Loop, SimpleNamespace(name="s-1", state=SimpleNamespace(specs={}), report=told.append))

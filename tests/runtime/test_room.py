@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skep.runtime import room
-from skep.runtime.room import ENTRY, Room, measure
+from skep.runtime.room import ENTRY, Many, Room, measure
 
 
 def test_a_file_with_two_names_counts_once_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -31,6 +31,21 @@ def test_files_without_content_take_room_too_and_what_is_too_much_ends_the_look(
     assert measure([str(tmp_path)])[0] == 100 * ENTRY
     assert measure([str(tmp_path)], 10 * ENTRY)[0] == 11 * ENTRY
     assert measure([str(tmp_path / "nothing")]) == (0, frozenset())
+
+
+def test_a_look_at_a_few_gives_up_where_there_are_more(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for number in range(9):
+        (tmp_path / "below" / str(number)).touch()
+    assert measure([str(tmp_path)], None, 10) == measure([str(tmp_path)])
+    folders = Room([str(tmp_path)], 1 << 10)
+    folders.begin(10)
+    (tmp_path / "new").touch()
+    with pytest.raises(Many):
+        folders.look(10)
+    assert folders.why == ""
+    folders.look()
+    assert "1,024 bytes" in folders.why
 
 
 def test_what_was_there_at_the_beginning_does_not_count(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from skep.core import state
 from skep.core.apply import replay
 from skep.runtime import loop
 from skep.runtime.copies import events_until
+from skep.runtime.names import Known
 from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
@@ -262,10 +263,10 @@ async def test_a_damaged_file_is_refused_and_nothing_of_it_stays(hive: skep.Skep
         with pytest.raises(skep.Invalid):
             await hive.load(bad)
     changes: dict[str, Callable[[bytes], bytes]] = {
-        "events": lambda data: data[:-1],
+        "log": lambda data: data[:-1],
         "commits": lambda data: data[:-9],
         "archive": lambda data: b"\xff",
-        "manifest.json": lambda data: data.replace(b'"format":1', b'"format":99'),
+        "manifest.json": lambda data: data.replace(b'"format":2', b'"format":99'),
     }
     for member, change in changes.items():
         with zipfile.ZipFile(file) as source, zipfile.ZipFile(bad, "w") as target:
@@ -351,6 +352,27 @@ async def test_what_a_dead_owner_was_just_making_is_gone_and_its_name_is_free(re
         session = await hive.start(skep.Plan(name="p", tasks=(skep.Task(id="a", run="cat later"),)))
         assert session.name == "p-1"
         assert (await session.results(["a"]))[0].value == "commit"
+
+
+async def test_a_session_that_is_removed_while_all_are_listed_hides_no_other(
+    hive: skep.Skep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("version: 1\nname: p\ntasks:\n  a: {run: 'true'}\n")
+    await hive.session("there")
+    sessions = hive.door._sessions
+    assert sessions is not None
+    known = await sessions.names.all()
+    gone = Known(session="gone", name="gone", source=str(plan), created=1)
+
+    async def read_before_it_went() -> list[Known]:
+        return [gone, *known]
+
+    monkeypatch.setattr(sessions.names, "all", read_before_it_went)
+    assert [brief.name for brief in await hive.sessions()] == ["there"]
+    assert await hive.inbox() == []
+    made = skep.Plan(name="p", source=str(plan), tasks=(skep.Task(id="a", run="true"),))
+    assert (await hive.start(made)).name == "p-1"
 
 
 async def test_many_sessions_run_side_by_side(hive: skep.Skep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
 MESH = Shape()
+HEARING = Path(__file__).parent / "drivers" / "hearing_client.py"
 MESSAGE = f"{sys.executable} -P -m skep message"
 
 
@@ -139,6 +141,13 @@ async def test_a_door_dies_with_its_attempt(repo: Repository, tmp_path: Path) ->
         assert os.listdir(said.strip()) == []
 
 
+async def test_an_agent_hears_its_answers_through_a_pipe_however_it_is_confined(repo: Repository, confined: str) -> None:
+    code = "import os; from skep.agents.door.client import Bell; print(Bell(os.environ['SKEP_DOOR']).name)"
+    async with skep.open(repo.top) as hive:
+        session = await hive.start(plan(a=f'{sys.executable} -P -c "{code}" > "$SKEP_OUT/said"'))
+        assert (await told(session, "a"))[0].strip()
+
+
 async def test_a_confined_agent_gets_into_no_door_but_its_own(repo: Repository, confined: str) -> None:
     if confined == "unconfined":
         pytest.skip("what is not confined can write wherever its user can")
@@ -216,6 +225,31 @@ async def test_a_question_that_nobody_answers_goes_up_to_a_person(repo: Reposito
         (said,) = await told(session, "coder")
         assert "from a person, note (answers coder:which^1):\nv2" in said
         assert await hive.inbox() == []
+
+
+async def test_a_question_that_goes_up_by_its_time_is_said_at_once_to_who_hears_while_at_work(
+    repo: Repository, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "claude"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {HEARING} "$@"\n')
+    program.chmod(0o755)
+    (repo.top / "skep.toml").write_text('[environment]\nallow = ["GATE"]\n')
+    monkeypatch.setenv("GATE", str(gate.folder))
+    coder = f'read -r _ < {gate.folder}/go; message escalate "v1 or v2?" --id which > /dev/null'
+    made = plan(Shape("hierarchical"), boss="", coder=coder)
+    boss, asking = made.agents
+    boss = replace(boss, type="coordinator", runtime="claude", options={"program": str(program)})
+    # Of eight who coordinate one is above the other seven, and the second of those below has one of these above itself.
+    leads = replace(asking, name="lead", type="coordinator", count=7)
+    tasks = tuple(replace(task, outputs={}) for task in made.tasks)
+    made = replace(made, agents=(boss, leads, replace(asking, name="first"), asking), tasks=tasks)
+    async with asyncio.timeout(30), skep.open(repo.top) as hive:
+        session = await hive.start(made)
+        assert await gate.begun() == ["at work"]
+        gate.go()
+        (result,) = await session.results(["boss"])
+        assert "Message coder:which^1 from coder-1" in str(result.value)
+        assert "v1 or v2?" in str(result.value)
 
 
 async def test_where_escalation_is_manual_a_person_is_asked_at_once(repo: Repository) -> None:

@@ -176,6 +176,40 @@ async def test_what_is_near_is_found_where_it_is_and_nothing_else(tmp_path: Path
     await wards.close()
 
 
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
+async def test_the_proxy_gives_way_to_a_host_that_is_near_at_its_port(sandbox: str, tmp_path: Path) -> None:
+    found: Sandbox = (bubblewrap if sandbox == "bubblewrap" else landlock)(tmp_path / "sandbox")
+    if "hosts" in found.lost:
+        pytest.skip(found.lost["hosts"])
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    async with website("hello") as (named, _heard):
+        profile = yard.profile(sys.executable, "-I", "-c", ASK, f"http://{named}/")
+        with wards.of(profile.nonce, yard.bounds, hosts=("localhost:1023", "localhost:1022", named)):
+            assert (await run(wards, profile))[1].strip() == "200 hello"
+    await wards.close()
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
+async def test_of_programs_that_have_ended_nothing_is_held(sandbox: str, tmp_path: Path) -> None:
+    found: Sandbox = (bubblewrap if sandbox == "bubblewrap" else landlock)(tmp_path / "sandbox")
+    if "hosts" in found.lost:
+        pytest.skip(found.lost["hosts"])
+    terminals = Native()
+    yard, wards = Yard(tmp_path, found, terminals), Wards(terminals, found, Egress(tmp_path / "sandbox"))
+    async with website("hello") as (named, _heard), asyncio.timeout(30):
+        profile = yard.profile(sys.executable, "-I", "-c", ASK, f"http://{named}/")
+        with wards.of(profile.nonce, yard.bounds, hosts=(named,)):
+            await run(wards, profile)
+        with wards.of(profile.nonce, yard.bounds, hosts=(named,)):
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(5):
+                assert (await run(wards, profile))[1].strip() == "200 hello"
+            while len(os.listdir("/proc/self/fd")) > before:
+                await asyncio.to_thread(os.getpid)
+    await wards.close()
+
+
 def many_near() -> tuple[str, ...]:
     """More than can be handed over."""
     return tuple(f"localhost:{port}" for port in range(1, 65))

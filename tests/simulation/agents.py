@@ -17,7 +17,7 @@ from skep.core.envelope import Message
 from skep.core.model import Cost, Proposal, Task
 from skep.errors import SkepError
 from skep.runtime.asking import Leave
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from tests.simulation.leaves import COMMANDS
 from tests.simulation.world import Process, World
 
@@ -35,7 +35,7 @@ class Agent:
     """
 
     def __init__(
-        self, world: World, session: Loop, process: Process, mail: Sequence[Message], hand_over: Callable[[Loop, str], None]
+        self, world: World, session: Session, process: Process, mail: Sequence[Message], hand_over: Callable[[Session, str], None]
     ) -> None:
         self.world = world
         self.session = session
@@ -81,7 +81,8 @@ class Agent:
         """Asks leave for something, and does it if it may."""
         process, command = self.process, self.world.random.choice(COMMANDS)
         self.world.leaves.put[process.nonce, command] += 1
-        can_ask = self.world.chronicle.specs[process.agent.rpartition("-")[0]].runtime == "claude"
+        spec = self.world.chronicle.specs.get(process.agent.rpartition("-")[0])  # its kind may be no part of the plan any more
+        can_ask = spec is not None and spec.runtime == "claude"
         verdict = await self._leave.ask(Ask("r", "Bash", {"command": command}, ""), "/", "ask", can_ask)
         if not verdict.allowed:
             return

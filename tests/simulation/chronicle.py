@@ -45,6 +45,8 @@ class Told(Struct):
     dependents: list[str] = []
     cost: Cost = field(default_factory=Cost)
     chosen: str = ""
+    #: Milliseconds at work, kept by `Times`.
+    worked: int = 0
 
     @property
     def made_of_others(self) -> bool:
@@ -55,8 +57,15 @@ class Told(Struct):
     def over(self) -> bool:
         """Whether it has used up its own budget."""
         budget = self.task.budget
-        spent = budget is not None and 0 < budget.usd <= self.cost.usd + 1e-9
-        return spent or (budget is not None and 0 < budget.tokens <= self.cost.tokens)
+        if budget is None:
+            return False
+        spent = 0 < budget.usd <= self.cost.usd + 1e-9 or 0 < budget.tokens <= self.cost.tokens
+        return spent or self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether it has used up its own time."""
+        return self.task.budget is not None and 0 < self.task.budget.time * 1000 <= self.worked
 
 
 class Chronicle:

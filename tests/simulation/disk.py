@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from skep.errors import Unavailable
-from skep.store import Append, Head, SessionRow, codec
+from skep.store import Append, Head, SessionRow, Taken, codec
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
 from tests.simulation.virtual import Life
 from tests.simulation.world import World
@@ -87,12 +87,13 @@ class FaultyLog:
         count: int,
         blob: bytes,
         archive: Sequence[tuple[str, bytes]] = (),
+        taken: Sequence[Taken] = (),
     ) -> Head:
         """See `Log.append`."""
         self._world.check(not self._writing, "two appends are in flight at once")
         self._writing = True
         try:
-            return await self._append(session, epoch, seq, batch, count, blob, archive)
+            return await self._append(session, epoch, seq, batch, count, blob, archive, taken)
         finally:
             self._writing = False
 
@@ -105,6 +106,7 @@ class FaultyLog:
         count: int,
         blob: bytes,
         archive: Sequence[tuple[str, bytes]],
+        taken: Sequence[Taken],
     ) -> Head:
         await self._travel()
         if self._faults.strikes("append slow"):
@@ -112,12 +114,12 @@ class FaultyLog:
         await self._crash_if("crash before the append")
         if self._faults.strikes("append fails"):
             raise Unavailable("the disk did not take it")
-        head = await self._kept.append(session, epoch, seq, batch, count, blob, archive)
+        head = await self._kept.append(session, epoch, seq, batch, count, blob, archive, taken)
         self._disk.watch()
         await self._crash_if("crash after the append")
         await self._travel()
         if self._faults.strikes("append repeated by the driver"):
-            head = await self._kept.append(session, epoch, seq, batch, count, blob, archive)
+            head = await self._kept.append(session, epoch, seq, batch, count, blob, archive, taken)
             self._disk.watch()
         if self._faults.strikes("append kept, reply lost"):
             raise Unavailable("the reply was lost")
@@ -128,10 +130,10 @@ class FaultyLog:
         await self._ask()
         await self._kept.create(session, at)
 
-    async def acquire(self, session: str) -> Head:
+    async def acquire(self, session: str, owner: str = "", after: int = -1) -> Head:
         """See `Log.acquire`."""
         await self._ask()
-        head = await self._kept.acquire(session)
+        head = await self._kept.acquire(session, owner, after)
         self._world.chronicle.acquired(head.epoch)
         return head
 
@@ -139,6 +141,18 @@ class FaultyLog:
         """See `Log.read`."""
         await self._ask()
         return await self._kept.read(session, after, limit)
+
+    def follows(self, session: str, head: Head, append: Append) -> bool:
+        """See `Log.follows`."""
+        return self._kept.follows(session, head, append)
+
+    def seal(self, text: bytes) -> bytes:
+        """See `Log.seal`."""
+        return self._kept.seal(text)
+
+    def seal_to(self, node: str, text: bytes) -> bytes:
+        """See `Log.seal_to`."""
+        return self._kept.seal_to(node, text)
 
     async def verify(self, session: str) -> Head:
         """See `Log.verify`."""
@@ -166,18 +180,31 @@ class FaultyLog:
         async for found in self._kept.archive(session, after, limit):
             yield found
 
-    async def sessions(self) -> list[SessionRow]:
+    async def sessions(self, after: str = "") -> list[SessionRow]:
         """See `Log.sessions`."""
         await self._ask()
-        return await self._kept.sessions()
+        return await self._kept.sessions(after)
+
+    async def awake(self) -> list[SessionRow]:
+        """See `Log.awake`."""
+        await self._ask()
+        return await self._kept.awake()
+
+    async def rest(self, session: str) -> None:
+        """See `Log.rest`. Nobody shares this store."""
+
+    async def row(self, session: str) -> SessionRow:
+        """See `Log.row`."""
+        await self._ask()
+        return await self._kept.row(session)
 
     async def annotate(self, session: str, note: str) -> None:
         """See `Log.annotate`."""
         await self._kept.annotate(session, note)
 
-    async def drop(self, session: str) -> None:
+    async def drop(self, session: str, head: Head | None = None) -> None:
         """See `Log.drop`."""
-        await self._kept.drop(session)
+        await self._kept.drop(session, head)
 
     async def close(self) -> None:
         """See `Log.close`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from random import Random
 
 #: Kind -> how likely it is each time it could happen, in a world where it is let loose at all.
@@ -55,6 +56,7 @@ OWN_KINDS = (
     "cost estimated",
     "task over its budget",
     "session over its limit",
+    "time used up",
     "provider limits",
     "provider down",
     "another agent takes over",
@@ -80,15 +82,16 @@ class Faults:
     Args:
         random: of the world.
         calm: whether nothing goes wrong at all.
+        kinds: what may go wrong in this kind of world, and how likely.
     """
 
-    def __init__(self, random: Random, calm: bool = False) -> None:
+    def __init__(self, random: Random, calm: bool = False, kinds: Mapping[str, float] = KINDS) -> None:
         self.healed = False
         self.counts: Counter[str] = Counter()
         self._random = random
         self._rates = {
             kind: 0.0 if calm or random.random() < 0.5 else rate * random.choice((0.5, 1.0, 2.0, 4.0))
-            for kind, rate in KINDS.items()
+            for kind, rate in kinds.items()
         }
 
     def strikes(self, kind: str) -> bool:

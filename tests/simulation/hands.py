@@ -19,7 +19,7 @@ from skep.core.model import Entry, Output
 from skep.errors import Conflict, SkepError, Unavailable
 from skep.runtime import ballots, stacks
 from skep.runtime.environment import Told
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from skep.runtime.stacks import Refusal
 from skep.workspace import Built
 from tests.simulation.agents import Agent, proposal, vote
@@ -48,7 +48,7 @@ class SimHands:
         #: Agents at work under this owner.
         self.agents: list[Agent] = []
 
-    def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
+    def perform(self, session: Session, command: Owed, entry: Entry) -> None:
         """See `Hands.perform`."""
         kind = type(command).__name__
         if isinstance(command, Merge):
@@ -62,7 +62,7 @@ class SimHands:
             self.in_hand.add(key)
             self.life.run(self._carry_out(session, command, key, entry))
 
-    async def _carry_out(self, session: Loop, command: Owed, key: Key, entry: Entry) -> None:
+    async def _carry_out(self, session: Session, command: Owed, key: Key, entry: Entry) -> None:
         if isinstance(command, StartAttempt):
             report = await self.start(session, command, entry)
         elif isinstance(command, VerifyAttempt):
@@ -75,7 +75,7 @@ class SimHands:
             await self.send(session, report, key)
         self.in_hand.discard(key)
 
-    async def send(self, session: Loop, report: Report, key: Key) -> None:
+    async def send(self, session: Session, report: Report, key: Key) -> None:
         """Reports, sometimes late, sometimes twice."""
         faults = self.world.faults
         if faults.strikes("report late"):
@@ -86,7 +86,7 @@ class SimHands:
             await self.world.pass_time(0.0, 10.0)
             session.report(report)
 
-    async def start(self, session: Loop, command: StartAttempt, entry: Entry) -> Report | None:
+    async def start(self, session: Session, command: StartAttempt, entry: Entry) -> Report | None:
         """Spawns at the gate, has it recorded, lets go, waits. Nothing is to be reported of what somebody else ends."""
         mail: tuple[Message, ...] = ()
         if command.task.ballot:
@@ -121,11 +121,10 @@ class SimHands:
         await self.world.pass_time(0.0, 0.2)
         report = self.result(process, named, timed_out)
         if not (isinstance(report, inp.Ended) and report.outcome == "interrupted"):
-            for message in mail:
-                session.report(inp.Delivered(at=0, id=message.id, target=message.target))
+            session.report(inp.Delivered(at=0, ids=tuple(message.id for message in mail), target=process.agent))
         return report
 
-    async def _show(self, session: Loop, entry: Entry) -> None:
+    async def _show(self, session: Session, entry: Entry) -> None:
         """What a voter is told, by the production code."""
         told = Told(task=entry.task, needs={}, inputs={}, prompt=entry.task.prompt or "")
         diffs: Any = SimDiffs(self.world)  # as much of a workspace as it needs
@@ -133,13 +132,13 @@ class SimHands:
             shown = await ballots.put_before(diffs, session.state, entry, told)
             self.world.votes.shown(entry.task.id, shown.prompt)
 
-    def hand_over(self, session: Loop, agent: str) -> None:
+    def hand_over(self, session: Session, agent: str) -> None:
         """Gives an agent at work what waits for it, if it can hear."""
         for one in self.agents:
             if one.process.agent == agent and one.hears and one.process.stage == "working":
                 for message in [message for message in inbox(session.state, agent) if message.id not in one.given]:
                     one.hear(message)
-                    session.report(inp.Delivered(at=0, id=message.id, target=agent))
+                    session.report(inp.Delivered(at=0, ids=(message.id,), target=agent))
                 return
 
     async def wait(self, process: Process, timeout: float) -> bool:
@@ -147,7 +146,7 @@ class SimHands:
         done, _ = await asyncio.wait({process.ended}, timeout=timeout or None)
         return bool(done)
 
-    async def recorded(self, session: Loop, process: Process) -> bool:
+    async def recorded(self, session: Session, process: Process) -> bool:
         """Whether the log holds that the process exists; asks again while that is unknown."""
         while True:
             told = inp.Spawned(
@@ -247,6 +246,9 @@ class SimDiffs:
 
     def __init__(self, world: World) -> None:
         self._git = world.git
+
+    async def have(self, session: str, *commits: str) -> None:
+        """See `Workspace.have`: all lie here."""
 
     async def diff(self, base: str, commit: str) -> str:
         """See `Workspace.diff`."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from skep.core import inputs as inp
 from skep.core.apply import replay
-from skep.core.model import Plan
+from skep.core.model import TERMINAL, Plan
 from skep.core.state import State
 from skep.errors import Conflict, SkepError, Unavailable
-from skep.runtime.loop import Loop, Query
+from skep.runtime.loop import Loop
+from skep.runtime.session import Query
 from tests.simulation.disk import Disk, FaultyLog
 from tests.simulation.hands import SimHands
 from tests.simulation.invariants import broken
@@ -40,6 +41,9 @@ class Owner:
         self.hands = SimHands(world, self.life)
         self.session = Loop(world.session, self.log, self, self.hands)
         self.session.snapshot_every = snapshot_every
+        self.session.turned = self._check_told
+        #: Who waits here for the end of which task.
+        self.waiting: list[tuple[str, asyncio.Future[str]]] = []
         self.started = False
         self.superseded: asyncio.Future[None] = world.loop.create_future()
         self._stopping = False
@@ -93,6 +97,16 @@ class Owner:
         self.world.check(state.digest() == self.session.state.digest(), "the state that was loaded is not that of the log")
         for message in broken(self.session.state, settled=False):
             self.world.object(message)
+
+    def _check_told(self) -> None:
+        """Who waits here for a task has heard of its end when a turn is over that knows it, also of one that it did not see."""
+        if self.session.failure is not None:
+            return
+        self.waiting = [(task, heard) for task, heard in self.waiting if not heard.done()]
+        entries = self.session.state.entries
+        for task, _ in self.waiting:
+            known = task not in entries or entries[task].state in TERMINAL
+            self.world.check(not known, f"owner {self.number} knows the end of {task}, and did not tell who waits for it")
 
     async def stop(self) -> None:
         """Ends in order, as a command that is done does."""

@@ -24,9 +24,10 @@ from skep.core.state import State
 from skep.core.turn import Turn
 from skep.errors import Conflict, SkepError
 from skep.runtime import stacks
-from skep.runtime.loop import Item, Loop, Query
+from skep.runtime.loop import Item, Loop
+from skep.runtime.session import Query
 from skep.runtime.stacks import Refusal, Verify
-from skep.store import Append, chain
+from skep.store import Append, Taken, chain
 from skep.store.ephemeral import EphemeralLog, EphemeralSession
 from tests.simulation import owners
 from tests.simulation.disk import Disk
@@ -64,11 +65,11 @@ class AnswersFirst(Loop):
         self.batch = super()._take()
         return self.batch
 
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
+    async def _append(self, events: list[ev.Event], leaving: list[Entry], taken: list[Taken]) -> None:
         for given, future in self.batch:
             if future is not None and not future.done() and isinstance(given, inp.Submit):
                 future.set_result(self.state.keys.get(given.key, ()))
-        await super()._append(events, leaving)
+        await super()._append(events, leaving, taken)
 
 
 class AsksAtOnce(Loop):
@@ -83,38 +84,38 @@ class AsksAtOnce(Loop):
 class ActsFirst(Loop):
     """What is owed is begun before the log holds why."""
 
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
+    async def _append(self, events: list[ev.Event], leaving: list[Entry], taken: list[Taken]) -> None:
         self._perform()
-        await super()._append(events, leaving)
+        await super()._append(events, leaving, taken)
 
 
 class MergesFirst(Loop):
     """A merge is begun before its intent is in the log."""
 
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
+    async def _append(self, events: list[ev.Event], leaving: list[Entry], taken: list[Taken]) -> None:
         assert self._hands is not None
         for key in self.state.due.fresh:
             command: Owed | None = due.command(self.state, key)
             if isinstance(command, Merge):
                 self._hands.perform(self, command, self.state.entries[key[1]])
-        await super()._append(events, leaving)
+        await super()._append(events, leaving, taken)
 
 
 class Splits(Loop):
     """The events of one turn lie in two appends."""
 
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
-        await super()._append(events[:1], leaving)
+    async def _append(self, events: list[ev.Event], leaving: list[Entry], taken: list[Taken]) -> None:
+        await super()._append(events[:1], leaving, taken)
         if events[1:]:
-            await super()._append(events[1:], [])
+            await super()._append(events[1:], [], [])
 
 
 class KeepsDiverged(Loop):
     """After an append that failed the state goes on as if it had not."""
 
-    async def _load(self, acquired: Any) -> None:
+    async def _load(self, acquired: Any, live: bool = True) -> None:
         if not self.state.session:
-            await super()._load(acquired)
+            await super()._load(acquired, live)
         self.head = acquired
 
 
@@ -144,8 +145,8 @@ class ForgetsWaiters(Loop):
 class LosesArchive(Loop):
     """Finished tasks leave the state and do not arrive in the archive."""
 
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
-        await super()._append(events, [])
+    async def _append(self, events: list[ev.Event], leaving: list[Entry], taken: list[Taken]) -> None:
+        await super()._append(events, [], taken)
 
 
 # 2. An append carries a batch id, an epoch and the sequence it follows.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from skep.core import (
     attempts,
     budgets,
     candidates,
+    clocks,
     consensus,
     decide,
     messages,
@@ -36,6 +37,7 @@ from tests.simulation.planted import Planted, swap, swapped
 
 _APPLY = applying._APPLY
 _assigned, _ending, _resolved = _APPLY[ev.TaskAssigned], _APPLY[ev.AttemptEnding], _APPLY[ev.ConflictResolved]
+_asked = _APPLY[ev.ApprovalAsked]
 _release, _sent, _forked = State.release, _APPLY[ev.MessageSent], _APPLY[ev.SessionForked]
 
 # Costs
@@ -50,6 +52,16 @@ def _from_what_is_held(state: State, entry: Entry, agent: Any) -> float | None:
     """What others hold is not looked at."""
     limits = state.plan.limits
     return min(limits.reserve_usd or budgets.RESERVE, limits.cost_usd - state.cost.usd) if limits.cost_usd else 0.0
+
+
+def _asked_for_nothing() -> AbstractContextManager[None]:
+    """The clock of an attempt goes on while its question waits."""
+
+    def asked(state: State, event: ev.ApprovalAsked) -> None:
+        with swapped(clocks, "halt", lambda state, entry, at: None):
+            _asked(state, event)
+
+    return swapped(_APPLY, ev.ApprovalAsked, asked)
 
 
 def _keeps_hold(self: State, entry: Entry) -> None:
@@ -207,8 +219,9 @@ def _forgets(state: State, event: ev.MessageSent) -> None:
 
 def _in_any_order(turn: Turn, report: inp.Delivered) -> None:
     """What was handed over is delivered, whatever came before it."""
-    if report.id in turn.state.mail.inboxes.get(report.target, {}):
-        turn.emit(ev.MessageDelivered(turn.at, report.id, report.target))
+    for name in report.ids:
+        if name in turn.state.mail.inboxes.get(report.target, {}):
+            turn.emit(ev.MessageDelivered(turn.at, name, report.target))
 
 
 def _another_each_time(turn: Turn, given: inp.Send) -> str:
@@ -309,9 +322,13 @@ AGENTS: dict[str, Planted] = {
     "a cost told twice charged twice": Planted(14, swap(decide._HANDLERS, inp.Spent, _charged_again)),
     "more held than is left": Planted(14, swap(budgets, "reserve", _from_what_is_held)),
     "what was held stays held": Planted(14, swap(State, "release", _keeps_hold)),
-    "a session over its limit goes on": Planted(14, swap(budgets, "used_up", lambda state: "")),
-    "a task over its budget goes on": Planted(14, swap(budgets, "over", lambda entry: "")),
+    "a session over its limit goes on": Planted(14, swap(budgets, "used_up", lambda state, at: "")),
+    "a task over its budget goes on": Planted(14, swap(budgets, "over", lambda entry, at: "")),
     "a fork begins its budgets anew": Planted(13, swap(_APPLY, ev.SessionForked, _forks_afresh)),
+    "the clock runs on while a person is asked": Planted(14, _asked_for_nothing),
+    "the clock runs on while nobody is there": Planted(14, swap(clocks, "forgive", lambda state, entry, gap: None)),
+    "time of an agent's kind never used up": Planted(14, swap(budgets, "worked_by", lambda state, spec, at: 0)),
+    "time of a task never used up": Planted(14, swap(budgets, "ends", lambda entry: 0)),
     "the approval of an earlier attempt accepted": Planted(15, _of_an_earlier_attempt),
     "an answer after the attempt's end": Planted(15, _after_the_end),
     "an approval used twice": Planted(15, swap(_APPLY, ev.ApprovalUsed, lambda state, event: None)),

@@ -25,7 +25,7 @@ class Providers(Witness):
     def _on_AttemptEnded(self, event: ev.AttemptEnded) -> None:
         told = self.chronicle.tasks[event.task]
         until = self.stated.get(told.nonce)
-        if until is None or told.ending or event.cause == "timed-out":
+        if until is None or told.ending or told.late or event.cause == "timed-out":
             return
         name = f"attempt {event.n} of {event.task}"
         self.check(event.outcome == "interrupted", f"{name} could not reach its provider, and it is {event.outcome}")

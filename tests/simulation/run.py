@@ -11,7 +11,7 @@ from random import Random
 from msgspec import Struct
 
 from skep.core import state as core_state
-from skep.runtime import copies
+from skep.runtime import copies, followers
 from skep.runtime import loop as runtime_loop
 from skep.store import chain
 from skep.store.ephemeral import EphemeralLog
@@ -27,7 +27,7 @@ BOUNDS: tuple[tuple[object, str, tuple[int, ...]], ...] = (
     (core_state, "KEEP_FINISHED", (3, 10, 10_000)),
     (core_state, "LEAVE_TOGETHER", (2, 64)),
     (core_state, "KEEP_KEYS", (60, 65_536)),
-    (runtime_loop, "RING", (4, 20_000)),
+    (followers, "RING", (4, 20_000)),
     (runtime_loop, "MAX_BATCH", (1, 3, 512)),
     (chain, "LARGEST_APPEND", (400_000, 64 * 2**20)),
 )
@@ -57,13 +57,17 @@ def simulate(seed: int, calm: bool = False) -> Outcome:
     return Run(seed, calm).go()
 
 
+#: Steps of a world: those in which nothing is broken take 9,000 at most (seeds 0 to 59).
+MOST_STEPS = 200_000
+
+
 class Run:
     """One seed and its parts."""
 
     def __init__(self, seed: int, calm: bool = False) -> None:
         self.seed = seed
         self.random = random = Random(seed)
-        self.loop = VirtualLoop()
+        self.loop = VirtualLoop(most=MOST_STEPS)
         self.plan = make_plan(random)
         self.slots = random.choice((2, 3, 8))
         self.scene = self._scene(World("sim-1", self.loop, random, Faults(random, calm), self.plan, self.slots))

@@ -11,8 +11,9 @@ import pytest
 from skep.core import inputs as inp
 from skep.core.commands import Owed, StartAttempt
 from skep.core.model import AgentSpec, Entry, Limits, Plan, Resources, Retries, Task
-from skep.runtime.loop import MAX_SLEEP, Loop
+from skep.runtime.loop import Loop
 from skep.runtime.pace import Pace
+from skep.runtime.session import MAX_SLEEP, Session
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
 from tests.simulation.virtual import VirtualLoop
 
@@ -33,7 +34,10 @@ class Machine:
     def random(self, size: int) -> bytes:
         return len(self.begun).to_bytes(size, "big")
 
-    def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
+    def hand_over(self, session: Session, agent: str) -> None:
+        raise AssertionError("nobody writes here")
+
+    def perform(self, session: Session, command: Owed, entry: Entry) -> None:
         assert isinstance(command, StartAttempt)
         self.begun.append(self.loop.time())
         outcome: Literal["ok", "failed"] = "failed" if command.n < 3 else "ok"

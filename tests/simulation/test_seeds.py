@@ -22,7 +22,12 @@ BLOCK = 250
 UNTOLD = {
     "TaskInquired": "nobody here asks the agents of finished tasks: tests/runtime",
     "NodeGranted": "a session that is alone has all of its node: tests/core/test_credit.py",
+    "LettersTaken": "its store is its own: the world of several processes has letters, tests/simulation/test_nodes.py",
     "NodeLost": "the one node is the owner's own process, which comes back under another boot: tests/core/test_room.py",
+    "FleetFormed": "fleets have a session of their own, in which nothing is carried out: tests/core/test_fleets.py",
+    "FleetHanded": "the same",
+    "FleetRemoved": "the same",
+    "FleetRouted": "the same",
     "PhaseEnded": "phases have a small world of their own, `phased`",
     "PhaseOpened": "the same",
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +31,13 @@ def test_time_jumps_to_the_next_timer(loop: VirtualLoop) -> None:
     loop.complete(asyncio.sleep(5_000.0))
     assert loop.time() == 5_000.0
     assert time.monotonic() - begun < 5.0
+
+
+def test_what_goes_round_for_ever_is_stuck_though_a_little_time_passes() -> None:
+    loop = VirtualLoop(most=1_000)
+    with pytest.raises(Stuck, match="1000 steps"):
+        loop.complete(tick(loop, []))
+    loop.close()
 
 
 def test_timers_fire_in_order_and_cancelled_ones_never(loop: VirtualLoop) -> None:
@@ -149,3 +158,29 @@ def test_a_loop_without_end_is_noticed(loop: VirtualLoop) -> None:
 
     with pytest.raises(Stuck, match="no end"):
         loop.complete(main())
+
+
+def test_what_tidies_up_when_the_world_is_over_begins_nothing() -> None:
+    begun = []
+
+    async def more() -> None:
+        begun.append(1)
+
+    async def under_way() -> None:
+        try:
+            await asyncio.sleep(1.0)
+        finally:
+            await asyncio.gather(more())
+
+    def world() -> None:
+        loop = VirtualLoop()
+        loop.create_task(under_way())
+        loop.complete(asyncio.sleep(0.5))
+        with warnings.catch_warnings(record=True) as said:
+            loop.close()
+        assert not said
+
+    # A thread has no loop of its own; with one, what is gathered would wait there, and be complained of whenever it is collected.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(world).result()
+    assert not begun

@@ -134,6 +134,7 @@ class User:
             heard.set_result(entry.state)
         else:
             owner.session.when_done(task, lambda done: _tell(heard, done))
+            owner.waiting.append((task, heard))
         return heard
 
     async def cancel(self) -> None:

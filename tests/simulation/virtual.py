@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop
 from typing import Any, TypeVar
@@ -92,17 +93,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Args:
         limit: seconds of its own time after which it is `Stuck`.
+        most: steps after which it is, too: something goes round and round, though a little time passes each time; 0 = no bound.
     """
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 
-    def __init__(self, limit: float = 1e9) -> None:
+    def __init__(self, limit: float = 1e9, most: int = 0) -> None:
         super().__init__()
         self.errors: list[BaseException] = []
         self._now = 0.0
         self._limit = limit
-        self._steps = 0
+        self._steps = self._taken = 0
+        self._most = most
         # Dead processes stay referenced: the collector must not close their coroutines at a moment of its own choosing.
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -116,7 +119,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
-        """As asyncio's; an error that ends a task is kept in `errors`, whether or not anybody asks for it."""
+        """As asyncio's; an error that ends a task is kept in `errors`, whether or not anybody asks for it.
+
+        Raises RuntimeError: the loop is closed.
+        """
+        if self.is_closed():
+            coro.close()  # else Python complains, whenever it is collected, that nobody awaited it
+            raise RuntimeError("the world is over")
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task.add_done_callback(self._ended, context=Context())
         self._tasks.append(task)
@@ -125,9 +134,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def close(self) -> None:
         """Ends what is still under way, in the order in which it was begun."""
         super().close()
-        for task in self._tasks:
-            if not task.done():
-                task.get_coro().close()
+        # What tidies up finds this loop, which is closed; not whichever a program that runs several worlds used last.
+        asyncio._set_running_loop(self)
+        try:
+            for task in self._tasks:
+                if not task.done():
+                    with suppress(RuntimeError):  # it would tidy up, and there is no loop any more
+                        task.get_coro().close()
+        finally:
+            asyncio._set_running_loop(None)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -154,6 +169,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not self._ready:
             self._advance()
         self._steps += 1
+        self._taken += 1
+        if self._most and self._taken > self._most:
+            raise Stuck(f"{self._most} steps by {self._now:.3f} s, and no end")
         if self._steps > MAX_STEPS_AT_ONCE:
             raise Stuck(f"{MAX_STEPS_AT_ONCE} steps at {self._now:.3f} s, and no end")
         handle = self._ready.popleft()

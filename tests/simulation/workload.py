@@ -61,7 +61,7 @@ def make_plan(random: Random) -> Plan:
             count=2,
             max_load=random.choice((1, 2)),
             capabilities=("code", "docs"),
-            budget=random.choice((None, None, Budget(usd=3.0))),
+            budget=random.choice((None, None, Budget(usd=3.0), Budget(time=40.0))),
         ),
         AgentSpec(name="judge", runtime="claude", count=random.choice((1, 3, 4))),
         AgentSpec(
@@ -172,7 +172,7 @@ class Workload:
             if self._chance("limits of providers", 0.3):
                 nature["limited"] = 0.3
             if self._chance("budgets", 0.3):
-                fields["budget"] = random.choice((Budget(usd=0.3), Budget(usd=1.0), Budget(tokens=2_000)))
+                fields["budget"] = random.choice((Budget(usd=0.3), Budget(usd=1.0), Budget(tokens=2_000), Budget(time=3.0)))
         else:
             fields["run"] = "work"
         if self._chance("verify", 0.4):

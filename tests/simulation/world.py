@@ -16,7 +16,7 @@ from skep.core.commands import StartAttempt
 from skep.core.intent import MergeIntent
 from skep.core.model import Plan, Resources, Task
 from skep.errors import Denied, SkepError, Unavailable
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.clashes import MARK, Clashes
 from tests.simulation.costs import Costs
@@ -26,6 +26,7 @@ from tests.simulation.leaves import Leaves
 from tests.simulation.mail import Mail
 from tests.simulation.offers import Offers
 from tests.simulation.providers import Providers
+from tests.simulation.times import Times
 from tests.simulation.virtual import Life, VirtualLoop
 from tests.simulation.votes import Votes
 from tests.simulation.witness import Witness
@@ -116,8 +117,9 @@ class World:
         self.offers: Offers = Offers(self, former.offers if former is not None else None)
         self.providers: Providers = Providers(self, former.providers if former is not None else None)
         self.votes: Votes = Votes(self, former.votes if former is not None else None)
-        #: A promise more is a witness more.
+        #: A promise more is a witness more. What was worked is known first: the others judge by it.
         self.witnesses: tuple[Witness, ...] = (
+            Times(self),
             *(self.costs, self.leaves, self.mail, self.offers, self.providers, self.votes),
             Clashes(self),
         )
@@ -302,7 +304,7 @@ class World:
         self.check(not self.spoiled(commit), f"the branch moved for {names} to what fails its verification")
         return True
 
-    async def send(self, session: Loop, given: inp.Send) -> None:
+    async def send(self, session: Session, given: inp.Send) -> None:
         """Says a message until it is known whether it was taken, or nobody is there any more."""
         while True:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from skep.errors import Invalid
-from skep.store import Append, Blobs, Log, chain
+from skep.store import Append, Blobs, Leases, Listing, Log, chain, letters
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk, EphemeralLog
+from skep.store.ephemeral_shared import EphemeralInbox, EphemeralLeases, EphemeralListing, EphemeralRecordings
 from tests.contracts.blobs import BlobsContract
+from tests.contracts.inbox import InboxContract, Shared
+from tests.contracts.leases import LeasesContract
+from tests.contracts.listing import ListingContract
 from tests.contracts.log import LogContract, new_session
+from tests.contracts.recordings import Kept, RecordingsContract
 
 
 class EphemeralHome:
@@ -51,6 +57,59 @@ class EphemeralBlobsHome:
     def spoil(self, digest: str) -> None:
         data, at = self.disk.blobs[digest]
         self.disk.blobs[digest] = data[:-1], at
+
+
+class EphemeralInboxHome:
+    """A disk in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = EphemeralDisk()
+
+    async def open(self, most: int = letters.MAX_LETTERS, unread: int = letters.MAX_ANSWERS) -> Shared:
+        return Shared(EphemeralLog(self.disk), EphemeralInbox(self.disk, most, unread))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class EphemeralRecordingsHome:
+    """A disk in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = EphemeralDisk()
+
+    async def open(self) -> Kept:
+        return Kept(EphemeralLog(self.disk), EphemeralRecordings(self.disk, lambda: time.time_ns() // 1_000_000))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class EphemeralListingHome:
+    """A disk in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = EphemeralDisk()
+
+    async def open(self) -> Listing:
+        return EphemeralListing(self.disk)
+
+
+class EphemeralLeasesHome:
+    """A disk in memory, and a clock that goes when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = EphemeralDisk()
+        self.time = 1000
+
+    async def open(self) -> Leases:
+        return EphemeralLeases(self.disk, now=lambda: self.time)
+
+    async def elapse(self, ms: int) -> None:
+        self.time += ms
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class TestEphemeralLog(LogContract):
@@ -95,3 +154,30 @@ class TestEphemeralLog(LogContract):
 
 class TestEphemeralBlobs(BlobsContract):
     home = EphemeralBlobsHome
+
+
+class TestEphemeralInbox(InboxContract):
+    home = EphemeralInboxHome
+
+
+class TestEphemeralLeases(LeasesContract):
+    home = EphemeralLeasesHome
+
+    async def test_it_is_over_at_the_very_millisecond(self) -> None:
+        home = EphemeralLeasesHome(Path())
+        leases = await home.open()
+        await leases.hold("node/1", "a", 3000)
+        await home.elapse(2999)
+        assert (await leases.held("node"))["1"].left == 1
+        assert not await leases.hold("node/1", "b", 3000)
+        await home.elapse(1)
+        assert await leases.held("node") == {}
+        assert await leases.hold("node/1", "b", 3000)
+
+
+class TestEphemeralRecordings(RecordingsContract):
+    home = EphemeralRecordingsHome
+
+
+class TestEphemeralListing(ListingContract):
+    home = EphemeralListingHome

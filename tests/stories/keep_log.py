@@ -17,7 +17,9 @@ from skep.core import inputs as inp
 from skep.core.apply import apply, replay
 from skep.core.decide import decide
 from skep.core.events import Event, SessionForked
+from skep.core.fleet import Fleet, FleetFormed, FleetHanded, FleetRemoved, FleetRouted, Swarm, Used
 from skep.core.model import AgentSpec, Cost, Credit, Output, Proposal, Resources, Task, Vote
+from skep.core.routing import route
 from skep.core.rules import Action
 from skep.core.state import State
 from skep.store import codec
@@ -55,6 +57,7 @@ def made() -> list[bytes]:
     blobs += voted(state, at)
     blobs += resolved(state, at)
     blobs += phased(state, at)
+    blobs += fleet(state, at)
     waiting = Task(id="asked", run="work", approve="before")
     checked = Task(id="checked", run="work", verify="check")
     blobs.append(decided(state, inp.Submit(at=at, tasks=(waiting, checked), key="last", by="somebody")))
@@ -72,7 +75,7 @@ def made() -> list[bytes]:
     blobs.append(decided(state, inp.Inquired(at=at, task="checked", cost=cost, model="m", by="somebody")))
     word = inp.Send(at=at, kind="note", source="you", target="judge-1", payload="hello", id="hello", ttl=1_000)
     later = replace(word, id="later")
-    for said in (word, inp.Delivered(at=at, id="hello", target="judge-1"), later, inp.Tick(at=at + 1_000)):
+    for said in (word, inp.Delivered(at=at, ids=("hello",), target="judge-1"), later, inp.Tick(at=at + 1_000)):
         blobs.append(decided(state, said))
     at += 1_000
     capacity = Resources(cpu=1.0, memory=1 << 30, storage=1 << 30)
@@ -86,6 +89,8 @@ def made() -> list[bytes]:
             inp.Close(at=at, by="somebody"),
         )
     ]
+    taken = decide(state, (), at, bytes(16), letters=(("sender", 1),))
+    blobs.append(codec.encode(taken.events))
     fork = SessionForked(at, "fork-1", state.session, state.seq, "somebody")
     apply(state, fork)
     return [*blobs, codec.encode([fork])]
@@ -134,6 +139,23 @@ def phased(state: State, at: int) -> list[bytes]:
     assert attempt is not None
     blobs.append(decided(state, inp.Ended(at=at, task="early", n=1, nonce=attempt.nonce, outcome="ok")))
     return [*blobs, decided(state, inp.Say(at=at, task="gate:first", answer="reject", comment="not yet", by="somebody"))]
+
+
+def fleet(state: State, at: int) -> list[bytes]:
+    """A fleet, and a task that goes to its swarm; only the session of fleets decides so, any log may hold it."""
+    swarm = Swarm(name="small", session="farm.small", slots=2, labels={"gpu": "true"}, cpu=1.0)
+    task = Task(run="work", constraints={"gpu": "true"})
+    routed = route(Fleet(name="farm", swarms=(swarm,)), {}, task, "key")
+    events: list[Event] = [
+        FleetFormed(at, Fleet(name="farm", swarms=(swarm,)), {"small": Used(1, 2)}, "somebody"),
+        FleetRouted(at, "farm", routed, "somebody"),
+        FleetHanded(at, "farm", "key", "t1"),
+        FleetFormed(at, Fleet(name="former", swarms=(swarm,)), {}),
+        FleetRemoved(at, "former", "somebody"),
+    ]
+    for event in events:
+        apply(state, event)
+    return [codec.encode(events)]
 
 
 def proposed(state: State, at: int) -> list[bytes]:

@@ -252,7 +252,7 @@ async def test_it_plays_in_its_own_time_but_for_long_pauses(tmp_path: Path, monk
         slept.append(round(seconds, 3))
 
     monkeypatch.setattr("asyncio.sleep", sleep)
-    assert [text async for text in Recording(path).play(speed=2.0)] == ["a", "b", "c"]
+    assert [text async for text in Recording(path).play(speed=2.0)] == ["a", "b", "\r\n[cut]\r\n", "c"]
     assert slept == [0.25, 0.5, 0.05, 1.0]
 
 

@@ -25,8 +25,10 @@ FLOORS = {
     "plugins": 4,
     "wiring": 4,
     "app": 5,
-    "interfaces": 6,
-    "__main__": 7,
+    "nodes": 6,
+    "fleets": 6,
+    "interfaces": 7,
+    "__main__": 8,
 }
 #: What the core may import besides itself and `skep.errors`: nothing that does I/O, tells time or is random.
 PURE = re.compile(

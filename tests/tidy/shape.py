@@ -125,6 +125,17 @@ def tests_wait_for_signals(project: Project) -> Iterator[Finding]:
                 yield source.finding(node.lineno, f"a test calls {name}", fix)
 
 
+def nothing_swallows_a_cancellation(project: Project) -> Iterator[Finding]:
+    """Nothing of the product waits by `asyncio.wait_for`: before Python 3.12 it drops a cancellation that comes with the end."""
+    for source in project.under("src/"):
+        for node in ast.walk(source.tree):
+            imported = (
+                isinstance(node, ast.ImportFrom) and node.module == "asyncio" and any(n.name == "wait_for" for n in node.names)
+            )
+            if isinstance(node, ast.stmt | ast.expr) and (imported or called(node) == "asyncio.wait_for"):
+                yield source.finding(node.lineno, "waits by asyncio.wait_for", "Write `async with asyncio.timeout(...)`.")
+
+
 def nothing_names_a_machine(project: Project) -> Iterator[Finding]:
     """No host of a package registry and no absolute path of somebody's machine."""
     for source in project.sources:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
+
 #: Set to 1, everything takes its long form: what `make torture` does.
 LONG = "SKEP_LONG"
 #: What is counted -> short, long. `python -m tests.torture` sets any of them by its option.
@@ -25,6 +27,16 @@ AMOUNTS = {
     "line-mb": (40, 1_000),
     "noise-mb": (10, 250),
     "sleepers": (200, 1_000),
+    "machine-tasks": (120, 5_000),
+    "machine-faults": (3, 40),
+    "redis-tasks": (60, 3_000),
+    "redis-kills": (2, 30),
+    "cluster-tasks": (40, 1_000),
+    "cluster-rounds": (2, 20),
+    "failovers": (1, 30),
+    "partitions": (2, 100),
+    "wire-tasks": (50, 2_000),
+    "cuts": (4, 60),
 }
 
 
@@ -42,6 +54,11 @@ def amount(name: str) -> int:
 def is_long(name: str) -> bool:
     """Whether it is more than on every change."""
     return amount(name) > AMOUNTS[name][0]
+
+
+def timeout(*names: str) -> pytest.MarkDecorator:
+    """Marks tests that may take five minutes where much else is done; in the long form of any amount, as long as they take."""
+    return pytest.mark.timeout(0 if any(map(is_long, names)) else 300)
 
 
 def dice(what: str) -> random.Random:

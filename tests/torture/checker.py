@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from skep.core import events as ev
 from skep.core.apply import replay
-from skep.core.model import TERMINAL
+from skep.core.model import TERMINAL, Entry
 from skep.core.retry import MAX_INTERRUPTIONS
 from skep.core.state import State, unpack
 from skep.runtime.copies import events_until
@@ -43,30 +44,51 @@ async def check(folder: Path, notes: list[Path], effects: Path, calls: bool = Fa
     log = await SqliteLog.open(folder / ".skep")
     try:
         await log.verify(SESSION)
-        events = await events_until(log, SESSION, "")
-        archived = {name: unpack(blob) async for name, blob in log.archive(SESSION)}
+        told = Told(await events_until(log, SESSION, ""), {name: unpack(blob) async for name, blob in log.archive(SESSION)})
     finally:
         await log.close()
-    state = State()
-    replay(state, events)
-    state.rebuild()
+    wanted = [task.id for key in accepted(notes) for task in tasks_of(key, str(effects), calls)]
+    return [*judged(told, wanted, effects), *_repository(folder, told.state, told.events), *left(folder)]
+
+
+class Told:
+    """What a log tells: its events, the state after them, and all tasks that ever were in it.
+
+    Args:
+        events: all of them.
+        archived: tasks that have left the state.
+    """
+
+    def __init__(self, events: list[ev.Event], archived: dict[str, Entry]) -> None:
+        self.events = events
+        self.state = State()
+        replay(self.state, events)
+        self.state.rebuild()
+        self.entries = archived | self.state.entries
+
+
+def judged(told: Told, wanted: Iterable[str], effects: Path) -> list[str]:
+    """What is wrong with a session that has come to rest, by its log and by what its tasks left.
+
+    Args:
+        wanted: names of the tasks that were accepted.
+        effects: the folder of the tasks' own notes.
+    """
+    state, entries = told.state, told.entries
     found = broken(state, settled=True)
-    entries = archived | state.entries
     if state.running or state.locks or state.intent is not None or state.merge_queue:
         found.append(f"not everything was given back: {state.running} running, locks {state.locks}, merging {state.intent}")
-    for key in accepted(notes):
-        for task in tasks_of(key, str(effects), calls):
-            entry = entries.get(task.id)
-            if entry is None:
-                found.append(f"{task.id} was accepted and is lost")
-            elif entry.state not in TERMINAL:
-                found.append(f"{task.id} was accepted and did not end: it is {entry.state}")
+    for task in wanted:
+        if task not in entries:
+            found.append(f"{task} was accepted and is lost")
+        elif entries[task].state not in TERMINAL:
+            found.append(f"{task} was accepted and did not end: it is {entries[task].state}")
     done: Counter[str] = Counter()
     decided: dict[str, int] = {}
     interrupted: Counter[str] = Counter()
     starts: dict[str, set[int]] = defaultdict(set)
     let_go: dict[str, set[int]] = defaultdict(set)
-    for event in events:
+    for event in told.events:
         if isinstance(event, ev.AttemptSpawned):
             let_go[event.task].add(event.n)
         if isinstance(event, ev.TaskAssigned):
@@ -93,7 +115,7 @@ async def check(folder: Path, notes: list[Path], effects: Path, calls: bool = Fa
             ended = max((at for _, at in Effects(effects / need).ends), default=0)
             if first and first < ended:
                 found.append(f"{name} began before {need} had ended")
-    return [*found, *_repository(folder, state, events), *_left(folder)]
+    return found
 
 
 def accepted(notes: list[Path]) -> list[str]:
@@ -152,7 +174,8 @@ def _repository(folder: Path, state: State, events: list[ev.Event]) -> list[str]
     return [*found, *broken_objects.splitlines()]
 
 
-def _left(folder: Path) -> list[str]:
+def left(folder: Path) -> list[str]:
+    """What a workspace still has of attempts that are over."""
     state = folder / ".skep"
     found = [f"left running: {line}" for line in left_behind(folder)]
     trees = list((state / "worktrees").iterdir())

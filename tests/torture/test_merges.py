@@ -67,9 +67,9 @@ if step in ("build", "advance"):
 elif step == "checkout":
     around(GitWorkspace, "checkout", lambda session, name, *rest, **more: name.startswith("merge/"))
 elif step == "intent":
-    around(Loop, "_append", lambda events, leaving: any(isinstance(e, ev.MergeStarted) for e in events))
+    around(Loop, "_append", lambda events, leaving, taken: any(isinstance(e, ev.MergeStarted) for e in events))
 else:
-    around(Loop, "_append", lambda events, leaving: any(isinstance(e, ev.Merged) for e in events))
+    around(Loop, "_append", lambda events, leaving, taken: any(isinstance(e, ev.Merged) for e in events))
 """
 STEPS = ("intent", "build", "checkout", "advance", "event")
 POINTS = [f"{step} {when} 1" for step in STEPS for when in ("before", "after")]

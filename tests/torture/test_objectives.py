@@ -33,11 +33,11 @@ from skep.runtime.loop import Loop
 kind, task, when = {point!r}.split()
 append = Loop._append
 
-async def dying(self, events, leaving):
+async def dying(self, events, leaving, taken):
     here = any(type(e).__name__ == kind and getattr(e, "task", "-") in (task, "-") for e in events)
     if here and when == "before":
         os._exit(7)
-    await append(self, events, leaving)
+    await append(self, events, leaving, taken)
     if here:
         os._exit(7)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from io import BytesIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -28,14 +30,24 @@ async def exported(folder: Path) -> bytes:
     write(path, {"new.txt": "new\n"})
     tip = await work.capture(str(path), "s", "task/each[x]/1", "t", {}, AT)
     await work.advance("s", tip, base)
-    return await work.bundle("s")
+    packed = BytesIO()
+    await work.bundle("s", packed)
+    return packed.getvalue()
+
+
+async def take_in(work: GitWorkspace, session: str, data: bytes, origin: str, tip: str = "") -> None:
+    """As an import does, with the branch at `tip`, otherwise where the bundle has it."""
+    with NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        main = next((line.split(b" ")[0].decode() for line in data.split(b"\n\n")[0].split(b"\n") if b"/main" in line), "1" * 40)
+        await work.unbundle(session, Path(file.name), origin, tip or main)
 
 
 async def test_a_session_comes_out_elsewhere_with_all_its_refs_and_can_land(tmp_path: Path) -> None:
     data = await exported(tmp_path / "one")
     write(tmp_path / "two", {"a.txt": "a\n"})
     work = await opened(tmp_path / "two")
-    await work.unbundle("imported-1", data, "s")
+    await take_in(work, "imported-1", data, "s")
     assert (await work.refs("imported-1")).keys() == {"main", "base", "task/each[x]/1"}
     assert await work.sessions() == {"imported-1"}
     await work.land("imported-1")
@@ -49,10 +61,23 @@ async def test_damaged_bundles_are_refused_and_leave_no_session(tmp_path: Path) 
     flipped = data[:-40] + bytes([data[-40] ^ 255]) + data[-39:]
     for bad in (b"", b"rubbish\n\n", data[:60], data[:-30], flipped):
         with pytest.raises(Invalid):
-            await work.unbundle("s", bad, "s")
+            await take_in(work, "s", bad, "s")
     with pytest.raises(Invalid):
-        await work.unbundle("s", data, "another")
+        await take_in(work, "s", data, "another")
     assert await work.sessions() == set()
+
+
+async def test_its_branch_is_where_the_session_was_although_it_had_moved_on_when_it_was_bundled(tmp_path: Path) -> None:
+    data = await exported(tmp_path / "one")
+    first = await opened(tmp_path / "one")
+    base, main = (await first.refs("s"))["base"], (await first.refs("s"))["main"]
+    (tmp_path / "two").mkdir()
+    work = await opened(tmp_path / "two")
+    await take_in(work, "early", data, "s", tip=base)
+    assert (await work.refs("early"))["main"] == base != main
+    with pytest.raises(Invalid, match="do not hold"):
+        await take_in(work, "never", data, "s", tip="1" * 40)
+    assert await work.sessions() == {"early"}
 
 
 async def test_objects_that_git_itself_would_never_make_are_refused(tmp_path: Path) -> None:
@@ -66,7 +91,7 @@ async def test_objects_that_git_itself_would_never_make_are_refused(tmp_path: Pa
     (tmp_path / "two").mkdir()
     work = await opened(tmp_path / "two")
     with pytest.raises(Invalid, match="damaged"):
-        await work.unbundle("s", (tmp_path / "file").read_bytes(), "s")
+        await take_in(work, "s", (tmp_path / "file").read_bytes(), "s")
     assert await work.sessions() == set()
 
 

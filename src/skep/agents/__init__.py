@@ -64,7 +64,7 @@ class Ending(Struct, frozen=True, kw_only=True, gc=False):
     Args:
         ok: the process ended as it should (no more than that: verify and merge come after).
         interrupted: ended by us or by the machine, not by its own doing.
-        until: wall-clock ms before which trying again makes no sense (rate limits); 0 = now.
+        until: wall-clock ms before which trying again makes no sense (rate limits); 0 = nobody said.
     """
 
     ok: bool
@@ -103,6 +103,7 @@ class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
         input: tokens read, those from a cache left out.
         cached: tokens read from a cache.
         output: tokens written.
+        owing: whether a later report tells what these tokens cost; `usd` is 0 then.
     """
 
     model: str = ""
@@ -110,6 +111,7 @@ class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
     cached: int = 0
     output: int = 0
     usd: float | None = None
+    owing: bool = False
 
 
 class Talks(Struct, frozen=True, gc=False, tag="talks"):

@@ -134,6 +134,8 @@ class Session:
         about_it = await self.call("initialize", ABOUT_US)
         self.takes_back = inner(about_it, "agentInfo", "name") in TAKES_BACK
         http = inner(about_it, "agentCapabilities", "mcpCapabilities", "http") is True
+        for name in (name for name, one in self.job.servers.items() if not (one.command or http)):
+            self.host.report(Said(f"(the MCP server {name} is left out: this agent takes no addresses)"))
         where = {"cwd": self.job.cwd, "mcpServers": for_acp(self.job.servers, http)}
         begun: Message | None = None
         if self.job.conversation and inner(about_it, "agentCapabilities", "loadSession"):

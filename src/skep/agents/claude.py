@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from skep.agents import Ability, Ask, Ending, Host, Job, Said, Spent, Talks, Used, Verdict, Waits
+from skep.agents import Ability, Ask, Ending, Host, Job, Said, Talks, Used, Verdict, Waits
 from skep.agents.client import Client, about, inner, whole
 from skep.agents.endings import bounded, denied
 from skep.agents.lines import Lines, Message
@@ -20,13 +16,12 @@ from skep.agents.options import ClaudeOptions, read
 from skep.agents.outage import LONGEST, REFUSALS, judged, last_line
 from skep.agents.process import to_the_end
 from skep.agents.servers import OWN, for_claude
+from skep.agents.tally import Tally
 from skep.errors import Invalid, SkepError
 from skep.terminals import Terminals
 
 #: Where its MCP servers stand, below its HOME: its arguments could be read by every user of the machine.
 SERVERS = ".claude/skep-servers.json"
-#: Bytes at the end of a thread's file in which its costs are looked for.
-MAX_STATE = 4 << 20
 CLIENT = Client(
     name="claude",
     install="npm install -g @anthropic-ai/claude-code",
@@ -71,7 +66,7 @@ class ClaudeRuntime:
     """
 
     name = "claude"
-    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends", "answers"})
+    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends", "calls-reported", "answers"})
     wants = CLIENT.wants
 
     def __init__(self, terminals: Terminals) -> None:
@@ -95,43 +90,16 @@ class ClaudeRuntime:
             # Without it the client looks for the user's own folder by HOME alone, and that is another one now.
             env = {**env, "CLAUDE_CONFIG_DIR": f"{job.home}/.claude"} | ({"IS_SANDBOX": "1"} if job.confined else {})
             async with Lines(self._terminals, job, host, arguments(job, options, thread), env, input=True) as client:
-                talk = Talk(job, host, client)
-                talk.told = _before(CLIENT.kept(job.home, job.cwd, thread))
-                return await talk.go(job.question or (job.again if thread else job.prompt))
+                tally = Tally(host, job.model, CLIENT.kept(job.home, job.cwd, thread))
+                return await Talk(job, host, client, tally).go(job.question or (job.again if thread else job.prompt))
 
     async def close(self) -> None:
         """Nothing is kept."""
 
 
-def _before(thread: Path | None) -> dict[str, Spent]:
-    """What each model had cost in a thread that is gone on with: the client adds that to what it tells. Its file says it."""
-    lines = _end_of(thread).splitlines() if thread is not None else []
-    for line in reversed(lines):
-        if b'"cost-state"' not in line:
-            continue
-        with contextlib.suppress(msgspec.DecodeError):
-            state = msgspec.json.decode(line)
-            if inner(state, "type") == "cost-state" and isinstance(models := inner(state, "modelUsage"), dict):
-                return {str(model): _of(str(model), used) for model, used in models.items()}
-    return {}
-
-
-def _end_of(thread: Path) -> bytes:
-    """The last part of a thread's file: the agent can write to it, so it may be of any size."""
-    with thread.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_STATE))
-        return file.read(MAX_STATE)
-
-
-def _of(model: str, used: object) -> Spent:
-    read = _tokens(used, "inputTokens", "cacheCreationInputTokens")
-    cached, written = _tokens(used, "cacheReadInputTokens"), _tokens(used, "outputTokens")
-    return Spent(model=model, input=read, cached=cached, output=written, usd=_dollars(inner(used, "costUSD")))
-
-
 def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
     """The command line."""
-    words = [options.program, "-p", "--verbose"]
+    words = [options.program, "-p", "--verbose", "--include-partial-messages"]
     words += ["--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"]
     if not job.question:
         words += _MODES[options.permissions]
@@ -155,11 +123,9 @@ def arguments(job: Job, options: ClaudeOptions, thread: str) -> tuple[str, ...]:
 class Talk:
     """One conversation: what the client says, and what it is answered."""
 
-    def __init__(self, job: Job, host: Host, client: Lines) -> None:
-        self.job, self.host, self.client = job, host, client
+    def __init__(self, job: Job, host: Host, client: Lines, tally: Tally) -> None:
+        self.job, self.host, self.client, self.tally = job, host, client, tally
         self.tools: dict[str, str] = {}
-        #: Model -> what it has cost so far.
-        self.told: dict[str, Spent] = {}
         #: Wall-clock ms at which a limit of the provider's ends, once it is reached.
         self.until = 0
         self.refusals = 0
@@ -184,7 +150,7 @@ class Talk:
             if kind == "control_request":
                 await self.answer(message)
             elif kind == "result":
-                self.spent(message)
+                self.tally.result(message)
                 self.client.finish()
                 return self.judge(message)
             else:
@@ -230,6 +196,8 @@ class Talk:
             self.refusals += message.get("error_status") in REFUSALS
         elif kind == "rate_limit_event" and inner(message, "rate_limit_info", "status") == "rejected":
             self.until = whole(inner(message, "rate_limit_info", "resetsAt")) * 1000
+        elif kind == "stream_event":
+            self.tally.stream(message)
         elif kind in ("assistant", "user"):
             self.refusals = 0
             content = inner(message, "message", "content")
@@ -250,34 +218,6 @@ class Talk:
             self.host.report(
                 Used(name, self.tools.get(name, "tool"), _words(inner(part, "content")), ok=not inner(part, "is_error"))
             )
-
-    def spent(self, result: Message) -> None:
-        """Money and tokens are told as totals of the process, by model. Those of the turn alone lack the call that ended it."""
-        models = result.get("modelUsage")
-        for model, used in models.items() if isinstance(models, dict) else ():
-            self.total(_of(str(model), used))
-        if not models:
-            used, before = result.get("usage"), self.told.get(self.job.model, Spent())
-            read = _tokens(used, "input_tokens", "cache_creation_input_tokens"), _tokens(used, "cache_read_input_tokens")
-            tokens = before.input + read[0], before.cached + read[1], before.output + _tokens(used, "output_tokens")
-            usd = _dollars(result.get("total_cost_usd"))
-            self.total(Spent(model=self.job.model, input=tokens[0], cached=tokens[1], output=tokens[2], usd=usd))
-
-    def total(self, now: Spent) -> None:
-        """Reports what is new in what a model has cost so far."""
-        before = self.told.get(now.model, Spent())
-        self.told[now.model] = now
-        if now == before:
-            return
-        self.host.report(
-            Spent(
-                model=now.model,
-                input=max(0, now.input - before.input),
-                cached=max(0, now.cached - before.cached),
-                output=max(0, now.output - before.output),
-                usd=None if now.usd is None else max(0.0, now.usd - (before.usd or 0.0)),
-            )
-        )
 
     def judge(self, result: Message) -> Ending:
         """How it went, by what the client itself says; its exit code says less."""
@@ -319,16 +259,6 @@ def _answered(verdict: Verdict, given: Message) -> Message:
     lines = verdict.why.splitlines() if len(asked) > 1 else [verdict.why]
     answers = {question: lines[min(number, len(lines) - 1)] for number, question in enumerate(asked)}
     return {"behavior": "allow", "updatedInput": {**given, "answers": answers}}
-
-
-def _tokens(used: object, *names: str) -> int:
-    return sum(whole(inner(used, name)) for name in names)
-
-
-def _dollars(told: object) -> float | None:
-    """Dollars, if that is what was told."""
-    known = isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < 1e9
-    return float(told) if known and isinstance(told, int | float) else None
 
 
 def _decision(verdict: Verdict, given: dict[str, Any]) -> Message:

@@ -18,8 +18,8 @@ from skep.agents import Job, Spent, left
 from skep.agents.servers import Server
 from skep.errors import Invalid
 
-#: Bytes of a login that a client refreshed, and of a thread that it kept.
-MAX_LOGIN, MAX_THREAD = 1 << 20, 1 << 30
+#: Bytes of a login that a client refreshed, of a thread that it kept, and at the end of one in which its costs are looked for.
+MAX_LOGIN, MAX_THREAD, MAX_TAIL = 1 << 20, 1 << 30, 4 << 20
 #: Arguments of tools that say in one line what is done.
 _ABOUT = ("command", "file_path", "filePath", "path", "pattern", "url", "query", "description", "prompt", "text", "question")
 
@@ -82,9 +82,11 @@ class Client(Struct, frozen=True, kw_only=True):
     def lend(self, job: Job) -> bool:
         """Puts a copy of a past conversation where the job's client looks for it; whether there is one."""
         found = self.kept(*job.past, job.conversation)
-        here = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
-        if found is None or "*" in here:
+        if found is None:
             return False
+        here = self.threads.format(id=job.conversation, cwd=re.sub(r"[^a-zA-Z0-9]", "-", job.cwd))
+        if "*" in here:
+            here = str(found.relative_to(os.path.realpath(job.past[0])))
         os.makedirs(job.home, mode=0o700, exist_ok=True)
         shutil.copyfile(found, _cleared(Path(job.home), here))
         return True
@@ -165,6 +167,18 @@ def _give_back(home: Path, name: str, login: Path) -> None:
                 file.write(refreshed)
             os.replace(aside, login)
             (home / name).unlink()
+
+
+def tail(thread: Path | None) -> list[bytes]:
+    """The last lines of a thread's file, newest first: the agent can write to it, so it may be of any size. None has none."""
+    if thread is None:
+        return []
+    try:
+        with thread.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_TAIL))
+            return file.read(MAX_TAIL).splitlines()[::-1]
+    except OSError:
+        return []
 
 
 def about(given: object) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from skep.agents.servers import OWN, Server
+from skep.agents.servers import OWN, Server, fits, kind_of
 from skep.errors import Invalid
 
 FILE = ".mcp.json"
@@ -52,9 +52,30 @@ def servers(folder: str, env: Mapping[str, str], wanted: Sequence[str] | None) -
             raise Invalid(f"{FILE} has a server {name!r}: that is the name of Skep's own.", "Give it another name.")
         if not re.fullmatch(r"[\w-]{1,40}", name, re.ASCII):
             raise Invalid(f"{FILE} has a server {name!r}.", "Name it with letters, digits, _ and -, 40 at most.")
-        if bool(server.command) == bool(server.url) or server.type not in ("", "stdio", "http"):
-            raise Invalid(f"The server {name} of {FILE} is neither a `command` nor a `url` of type http.", "Correct it.")
+        if bool(server.command) == bool(server.url) or (server.type == "stdio" and server.url):
+            raise Invalid(f"The server {name} of {FILE} is neither a `command` nor a `url`.", "Correct it.")
     return chosen
+
+
+def usable(
+    folder: str, env: Mapping[str, str], wanted: Sequence[str] | None, runtime: str
+) -> tuple[dict[str, Server], list[str]]:
+    """Those that a runtime can use, and of each other one a sentence for people. Arguments as of `servers`.
+
+    Raises:
+        Invalid: as `servers`, or one that is wanted by its name cannot be used.
+    """
+    chosen = servers(folder, env, wanted)
+    left = [name for name, server in chosen.items() if not fits(server, runtime)]
+    words = [f"the MCP server {name} is left out: {runtime} takes none of type {kind_of(chosen[name])[:40]}" for name in left]
+    if left and wanted is not None:
+        raise Invalid(f"{FILE}: {words[0].replace('is left out', 'is wanted')}.", "Take it out of `mcp`, or use another agent.")
+    return {name: server for name, server in chosen.items() if name not in left}, words
+
+
+def left_out(folder: str, env: Mapping[str, str], runtimes: Iterable[str]) -> list[str]:
+    """Which servers each of these runtimes would go without, in sentences. Raises Invalid as `servers`."""
+    return [words for runtime in runtimes for words in usable(folder, env, None, runtime)[1]]
 
 
 def _expanded(value: Any, env: Mapping[str, str]) -> Any:

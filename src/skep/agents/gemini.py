@@ -83,6 +83,9 @@ class Reader:
         self._say()
         return self._ending
 
+    def over(self) -> None:
+        """It told all that it tells."""
+
     def _say(self) -> None:
         """It says things in pieces; they are passed on whole."""
         if text := "".join(self._saying):

@@ -46,7 +46,8 @@ class Held:
         while self.over is None and (left := self.left) > 0:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._moved.wait()
         return self.over or Ending(ok=False, interrupted=True, cause="interrupted", detail="its claim ran out")
 
 

@@ -18,10 +18,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from skep.agents import Ability, Ending, Host, Job
-from skep.agents.declared import servers
+from msgspec.structs import replace
+
+from skep.agents import Ability, Ending, Host, Job, left
+from skep.agents.declared import usable
 from skep.agents.endings import Failed, late
-from skep.agents.loop import Start, Word
+from skep.agents.loop import MAX_THREAD, Start, Word
 from skep.agents.loop.carrier import Carrier
 from skep.agents.loop.link import Link
 from skep.agents.options import LlmOptions, read
@@ -42,6 +44,8 @@ WANTS = (
 )  # fmt: skip
 #: Further variables that the worker has of the owner: how to reach anything at all.
 _OWN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "*_PROXY", "*_proxy")
+#: Tools that change nothing and are never asked about: what a question may use.
+READING = ("read_file", "list_files", "search")
 #: Seconds for which a worker without an attempt is kept, and that an attempt may take to stop.
 IDLE, STOP = 300.0, 5.0
 
@@ -56,7 +60,7 @@ class LlmRuntime:
     """
 
     name = "llm"
-    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends", "calls-reported"})
+    can: frozenset[Ability] = frozenset({"prompts", "asks", "hears", "resumes", "spends", "calls-reported", "answers"})
     wants: tuple[str, ...] = WANTS
 
     def __init__(
@@ -95,7 +99,8 @@ class LlmRuntime:
         """What the worker is told, and the environment of the attempt's programs. Raises Invalid."""
         if job.task.prompt is None:
             raise Invalid(f"The llm agent {job.agent} carries out `prompt` tasks only.")
-        if lack := self.check():
+        # Looking for packages costs more than all else here, and a worker that runs has found them.
+        if not self._workers and (lack := self.check()):
             raise Invalid(lack)
         if not job.model:
             raise Invalid(f"The llm agent {job.agent} has no model.", "Give it `model: PROVIDER:NAME`, as in `openai:gpt-5.2`.")
@@ -110,10 +115,13 @@ class LlmRuntime:
         folder = Path(job.home or job.out) / "llm"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{thread}.jsonl"
+        if job.question:
+            _lend(job, path)
+            options = replace(options, tools=tuple(tool for tool in options.tools if tool in READING), mcp=())
         start = Start(
             id=next(self._numbers),
             model=job.model,
-            prompt=(job.again if path.exists() else job.prompt) or job.prompt or job.task.prompt,
+            prompt=job.question or (job.again if path.exists() else job.prompt) or job.prompt or job.task.prompt,
             folder=os.path.realpath(job.cwd),
             thread=str(path),
             options=options,
@@ -121,7 +129,7 @@ class LlmRuntime:
             usd=job.usd,
             price=None if price is None else (price.input, price.input if price.cached is None else price.cached, price.output),
             talks=OWN in job.servers,
-            servers=servers(job.env.get("SKEP_WORKSPACE", job.cwd), shown, options.mcp),
+            servers=usable(job.env.get("SKEP_WORKSPACE", job.cwd), shown, options.mcp, self.name)[0],
         )
         return start, shown
 
@@ -153,6 +161,14 @@ class LlmRuntime:
             own = {name: value for name, value in os.environ.items() if fits(name, _OWN)}
             found = self._workers[keys] = Worker(self._own, {**own, **dict(keys)})
         return found
+
+
+def _lend(job: Job, path: Path) -> None:
+    """Puts a copy of a past conversation where this job's is kept. Raises Invalid if there is none."""
+    try:
+        path.write_bytes(left.read(job.past[0], f"llm/{path.name}", MAX_THREAD))
+    except OSError:
+        raise Invalid("The conversation is not there any more.", "Its folder below .skep/homes was removed.") from None
 
 
 class Worker:

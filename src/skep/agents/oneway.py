@@ -10,6 +10,7 @@ from skep.agents.client import Client
 from skep.agents.endings import bounded
 from skep.agents.lines import Lines, Message
 from skep.agents.outage import judged
+from skep.errors import Invalid
 from skep.terminals import Terminals
 
 
@@ -21,6 +22,9 @@ class Reader(Protocol):
 
     def ending(self) -> Ending | None:
         """How the turn went, by the client's own word; None if it did not say."""
+
+    def over(self) -> None:
+        """The client is gone, however it ended: tells the host what is known and was not told."""
 
 
 class OneWay:
@@ -59,13 +63,19 @@ class OneWay:
         return await bounded(job, self._run(job, host))
 
     async def _run(self, job: Job, host: Host) -> Ending:
+        if job.question and not self._client.lend(job):
+            raise Invalid("The conversation is not there any more.", "Its folder below .skep/homes was removed.")
         thread = self._client.thread(job)
         argv = self._arguments(job, thread)
         self._client.ready(job, argv[0])
-        told = (job.again if thread else job.prompt).encode(errors="replace")
+        told = (job.question or (job.again if thread else job.prompt)).encode(errors="replace")
+        reader = self._reader(job, host)
         with self._client.at_home(job) as env:
-            async with Lines(self._terminals, job, host, argv, {**env, **self._told(job)}, input=told) as lines:
-                return await _heard(lines, self._reader(job, host))
+            try:
+                async with Lines(self._terminals, job, host, argv, {**env, **self._told(job)}, input=told) as lines:
+                    return await _heard(lines, reader)
+            finally:
+                reader.over()
 
     async def close(self) -> None:
         """Nothing is kept."""

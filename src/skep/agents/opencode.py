@@ -117,6 +117,9 @@ class Reader:
             return denied(self._denied)
         return self._ending
 
+    def over(self) -> None:
+        """It told all that it tells."""
+
     def _used(self, part: object) -> None:
         """It tells of a tool when it is over."""
         name, tool, state = str(inner(part, "callID")), str(inner(part, "tool")), inner(part, "state")

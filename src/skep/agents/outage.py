@@ -14,8 +14,6 @@ from zoneinfo import ZoneInfo
 from skep.agents import Ending
 from skep.agents.client import inner
 
-#: Without a word about when to come back, this long, in milliseconds.
-PAUSE = 60_000
 #: No time that a client names is believed beyond this, in milliseconds: eight days, as the longest limits are weekly.
 LONGEST = 8 * 86_400_000
 LIMITS = (429, 503, 529)
@@ -77,7 +75,8 @@ def judged(said: str, status: int = 0, until: int = 0) -> Ending:
     if _PERSON.search(said):
         return Ending(ok=False, cause="error", detail=detail)
     if status in LIMITS or (not 400 <= status < 500 and _LIMIT.search(said)) or until > now:
-        back = next((each for each in (until, clock(said, now)) if each > now), now + (span(said) or PAUSE))
+        told = now + wait if (wait := span(said)) else 0
+        back = next((each for each in (until, clock(said, now)) if each > now), told)
         return Ending(ok=False, interrupted=True, cause="limit", detail=detail, until=min(back, now + LONGEST))
     if status >= 500 or (not status and _DOWN.search(said)):
         return Ending(ok=False, interrupted=True, cause="infrastructure", detail=detail)

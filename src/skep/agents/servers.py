@@ -19,6 +19,10 @@ OWN = "skep"
 BEGIN = 60
 
 
+#: Kinds of servers that not every client can use -> the runtimes that can. Programs and addresses of type `http` all of them can.
+ONLY: dict[str, tuple[str, ...]] = {"sse": ("claude",)}
+
+
 class Server(Struct, frozen=True, omit_defaults=True):
     """One MCP server, as in `.mcp.json`: a program (`command`), or an address (`url`)."""
 
@@ -28,6 +32,16 @@ class Server(Struct, frozen=True, omit_defaults=True):
     env: dict[str, str] = {}
     url: str = ""
     headers: dict[str, str] = {}
+
+
+def kind_of(one: Server) -> str:
+    """`stdio`, `http`, or what else its type says."""
+    return "stdio" if one.command else one.type or "http"
+
+
+def fits(one: Server, runtime: str) -> bool:
+    """Whether a runtime can use it."""
+    return kind_of(one) in ("stdio", "http") or runtime in ONLY.get(kind_of(one), ())
 
 
 def own(door: str) -> dict[str, Server]:
@@ -101,7 +115,7 @@ def _program(one: Server) -> dict[str, Any]:
 
 
 def _address(one: Server) -> dict[str, Any]:
-    return {"type": "http", "url": one.url, "headers": one.headers}
+    return {"type": kind_of(one), "url": one.url, "headers": one.headers}
 
 
 def _table(values: Mapping[str, str]) -> str:

@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skep.core import asking, delivery, landing, opening, polls, resources
+from skep.core import asking, clocks, delivery, formed, landing, opening, polls, resources
 from skep.core import events as ev
 from skep.core.due import attempt_key
-from skep.core.model import Agent, Attempt, Cost, Entry, Node, TaskState
+from skep.core.model import GUEST, LEFT, Agent, Attempt, Cost, Entry, Node, TaskState
+from skep.core.placement import refusing
 from skep.core.queue import Queue
 from skep.core.retry import retries_of
+from skep.core.senders import Senders
 from skep.core.state import State, made_of_others, needs_judgement
 
 #: Models whose cost is added up apart, and the name of the rest.
@@ -55,6 +57,7 @@ def _forked(s: State, e: ev.SessionForked) -> None:
     for entry in s.entries.values():
         entry.approved = entry.talking = False
         if entry.attempt is not None:
+            clocks.halt(s, entry, s.at)
             s.release(entry)
         asks = entry.task.approve == "before" and entry.state in ("ready", "parked")
         if entry.task.candidates and entry.children and (entry.state == "merging" or entry.question):
@@ -65,6 +68,7 @@ def _forked(s: State, e: ev.SessionForked) -> None:
         if entry.state == "expanded":
             polls.afresh(entry)
     s.intent, s.merge_queue, s.nodes, s.agents = None, [], {}, {}
+    s.senders = Senders()
     s.worked, s.idle, s.standing = s.at_work(s.at), e.at if s.idle else 0, {}
     s.paused, s.why, s.closed, s.resumed, s.keys, s.keyed = False, "", False, e.at, {}, 0
     if s.live:
@@ -112,7 +116,7 @@ def _joined(s: State, e: ev.NodeJoined) -> None:
         if node.boot != e.boot:
             _restarted(s, node.id, e.at)
         node.boot, node.capacity, node.slots, node.labels, node.lost = e.boot, e.capacity, e.slots, e.labels, False
-        node.credit = None
+        node.credit, node.gone = None, 0
     s.staff()
 
 
@@ -124,17 +128,23 @@ def _granted(s: State, e: ev.NodeGranted) -> None:
 
 def _restarted(s: State, node: str, at: int) -> None:
     """A node came back with nothing in hand: what it owes it is told again. While nobody was there no time was used."""
-    if not (s.paused or s.idle):
+    if not (s.paused or s.idle) and all(other.lost or other.id == node for other in s.nodes.values()):
         s.resumed += at - s.at
-    if s.live:
-        for entry in s.entries.values():
-            key = attempt_key(entry)
-            if key is not None and entry.attempt is not None and entry.attempt.node == node:
-                s.due.add(key)
+    for entry in s.entries.values():
+        if entry.attempt is None or entry.attempt.node != node:
+            continue
+        clocks.forgive(s, entry, at - s.at)
+        if s.live and (key := attempt_key(entry)) is not None:
+            s.due.add(key)
+
+
+def _letters(s: State, e: ev.LettersTaken) -> None:
+    s.senders.take(e.letters, s.seq)
 
 
 def _lost(s: State, e: ev.NodeLost) -> None:
-    s.nodes[e.node].lost = True
+    node = s.nodes[e.node]
+    node.lost, node.gone = True, 0 if e.why in (LEFT, GUEST) else e.at
 
 
 def _submitted(s: State, e: ev.TasksSubmitted) -> None:
@@ -186,9 +196,11 @@ def _assigned(s: State, e: ev.TaskAssigned) -> None:
     s.running += 1
     s.held += e.held
     agent = s.agents[e.agent]
+    agent.node = e.node
     agent.load += 1
     agent.held += e.held
     resources.take(s.nodes[e.node], e.reserved)
+    clocks.start(s, entry, e.at)
     for name in entry.attempt.locks:
         s.locks.setdefault(name, []).append(e.task)
     if s.live:
@@ -220,7 +232,7 @@ def _spent(s: State, e: ev.AttemptSpent) -> None:
     by_kind = s.kinds.setdefault(agent.spec, Cost())
     for total in (attempt.cost, entry.cost, agent.cost, s.cost, by_kind, _model(s, e.model)):
         total.add(e.cost)
-    attempt.told = e.number or attempt.told
+    attempt.told, attempt.owing = e.number or attempt.told, e.owing
 
 
 def _model(s: State, name: str) -> Cost:
@@ -249,6 +261,7 @@ def _worked(s: State, e: ev.AttemptWorked) -> None:
     assert attempt is not None
     if s.live:
         s.unowe(entry)
+    clocks.halt(s, entry, e.at)
     attempt.stage, attempt.commit, attempt.ending, attempt.asks = "verifying", e.commit, "", None
     entry.result, entry.exit_code, entry.outputs, entry.commit = e.result, e.exit_code, e.outputs, e.commit
     if s.live:
@@ -276,12 +289,14 @@ def _ended(s: State, e: ev.AttemptEnded) -> None:
         if e.counted:
             entry.failures += e.outcome == "failed"
             entry.interruptions += e.outcome == "interrupted"
-    refused = e.outcome == "interrupted" and e.cause == "limit" and e.until
-    _avoid(entry, {s.agents[attempt.agent].spec: e.until} if refused else {}, e.at)
+    refused = e.outcome == "interrupted" and e.until and (e.cause == "limit" or (e.cause == "login" and e.then == "ready"))
+    _avoid(entry, dict.fromkeys(refusing(s, s.agents[attempt.agent].spec, e.cause), e.until) if refused else {}, e.at)
+    _refused(entry, s.agents[attempt.agent].spec, bool(refused))
     # It waits for whichever of the kinds that refuse it comes back first.
     until = min(entry.avoids.values()) if refused and entry.avoids else e.until
     entry.until, entry.question = until if e.then == "parked" else 0, e.question
     entry.spent += max(0, e.at - attempt.started)
+    clocks.halt(s, entry, e.at)
     _record(s, s.agents[attempt.agent], entry.task.type, e.outcome)
     if e.gone:
         s.release(entry)
@@ -300,6 +315,13 @@ def _avoid(entry: Entry, more: dict[str, int], at: int) -> None:
     entry.avoids = found or None
 
 
+def _refused(entry: Entry, kind: str, refused: bool) -> None:
+    """Counts how often in a row the provider of a kind of agents refused the task."""
+    counts = dict(entry.refusals or {})
+    before = counts.pop(kind, 0)
+    entry.refusals = ({**counts, kind: before + 1} if refused else counts) or None
+
+
 def _record(s: State, agent: Agent, kind: str, outcome: str) -> None:
     if outcome not in ("ok", "failed"):
         return
@@ -316,6 +338,7 @@ def _ending(s: State, e: ev.AttemptEnding) -> None:
     assert attempt is not None
     if s.live:
         s.unowe(entry)
+    clocks.halt(s, entry, e.at)
     attempt.stage, attempt.ending, attempt.asks = "ending", e.why, None
     if s.live:
         s.due.add(("end", e.task, e.n))
@@ -327,6 +350,7 @@ def _gone(s: State, e: ev.AttemptGone) -> None:
         s.unowe(entry)
     if entry.attempt is not None and entry.attempt.ending != "replaced":
         entry.wip = e.wip or entry.wip
+    clocks.halt(s, entry, e.at)
     s.release(entry)
 
 
@@ -413,6 +437,7 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     ev.PlanChanged: _plan_changed,
     ev.AgentsDeclared: _declared,
     ev.NodeJoined: _joined,
+    ev.LettersTaken: _letters,
     ev.NodeGranted: _granted,
     ev.NodeLost: _lost,
     ev.TasksSubmitted: _submitted,
@@ -438,4 +463,5 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     **polls.APPLY,
     **delivery.APPLY,
     **opening.APPLY,
+    **formed.APPLY,
 }

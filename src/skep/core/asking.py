@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from skep.core import clocks
 from skep.core import events as ev
-from skep.core.rules import Asking
+from skep.core.rules import Asking, waiting
 from skep.core.state import State
 
 
@@ -30,6 +31,7 @@ def _asked(s: State, e: ev.ApprovalAsked) -> None:
         until=e.until,
         arguments=e.arguments,
     )
+    clocks.halt(s, entry, e.at)
     if s.live:
         s.due.watch(entry)
 
@@ -37,6 +39,9 @@ def _asked(s: State, e: ev.ApprovalAsked) -> None:
 def _answered(s: State, e: ev.ApprovalAnswered) -> None:
     asking = _asking(s, e)
     asking.said, asking.comment, asking.by, asking.arguments = "yes" if e.allowed else "no", e.comment, e.by, ""
+    entry = s.entries[e.task]
+    if entry.attempt is not None and not waiting(entry.attempt.asks):
+        clocks.start(s, entry, e.at)
     if e.always:
         s.standing[asking.shape] = f"{asking.tool} {asking.about}"
 

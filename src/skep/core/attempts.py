@@ -9,7 +9,7 @@ from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import MAX_DETAIL, after_success, close
 from skep.core.model import Entry, TaskState
-from skep.core.retry import HELD, MAX_INTERRUPTIONS, retries_of, wait
+from skep.core.retry import HELD, MAX_INTERRUPTIONS, pause, retries_of, wait
 from skep.core.turn import Turn
 from skep.errors import Conflict, Invalid
 
@@ -19,6 +19,8 @@ MAX_FEEDBACK = 32_000
 MAX_CONVERSATION = 500
 #: Wait after a failure that was the environment's: the disk or the setup may recover, milliseconds.
 INFRASTRUCTURE_WAIT = 1_000
+#: How long a task stays away from a client that is not logged in while others may have it, milliseconds.
+LOGIN_AWAY = 3_600_000
 
 
 def spawned(turn: Turn, report: inp.Spawned) -> None:
@@ -45,8 +47,8 @@ def spent(turn: Turn, report: inp.Spent) -> None:
     entry, attempt = turn.fenced(report.task, report.n, report.nonce)
     if 0 < report.number <= attempt.told:
         return
-    turn.emit(ev.AttemptSpent(turn.at, report.task, report.n, report.cost, report.model, report.number))
-    if entry.state == "running" and attempt.stage != "ending" and (why := budgets.over(entry)):
+    turn.emit(ev.AttemptSpent(turn.at, report.task, report.n, report.cost, report.model, report.number, report.owing))
+    if entry.state == "running" and attempt.stage != "ending" and (why := budgets.over(entry, turn.at)):
         close(turn, entry, "limit", why)
 
 
@@ -111,6 +113,17 @@ def gone(turn: Turn, report: inp.Gone) -> None:
         interrupted(turn, entry, _void(report, report.wip))
 
 
+def lost(turn: Turn, entry: Entry) -> None:
+    """The node of its attempt is gone for good. A verification is begun again with the next attempt, on what this one left."""
+    attempt = entry.attempt
+    assert attempt is not None
+    report = inp.Gone(at=turn.at, task=entry.task.id, n=attempt.n, nonce=attempt.nonce)
+    if attempt.stage == "verifying" and entry.state == "running":
+        interrupted(turn, entry, _void(report, ""))
+    else:
+        gone(turn, report)
+
+
 def _void(report: inp.Worked | inp.Gone, commit: str) -> inp.Ended:
     """The end of an attempt that says nothing about its task; `commit` is what it left."""
     return inp.Ended(at=report.at, task=report.task, n=report.n, nonce=report.nonce, outcome="interrupted", commit=commit)
@@ -152,7 +165,7 @@ def failed(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     until = 0
     if entry.task.gate and entry.outdated:
         then = "waiting"  # what it was about went round again meanwhile
-    elif failures <= policy.max and not budgets.over(entry):
+    elif failures <= policy.max and not budgets.over(entry, turn.at):
         delay = wait(policy, failures, attempt.nonce)
         then, until = again(entry, turn.at + delay if delay else 0)
     turn.emit(
@@ -176,11 +189,14 @@ def failed(turn: Turn, entry: Entry, report: inp.Ended) -> None:
 def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     """Nobody's failure. Crashes have a limit of their own; a stop by a person, or waiting for a provider, counts for nothing.
 
-    So does an interruption by a person, who says how the task goes on, and a login that is missing: that asks a person, and is
-    not tried again by itself.
+    So does an interruption by a person, who says how the task goes on, and a login that is missing: agents of another runtime
+    take the task; without any a person is asked, and it is not tried again by itself.
     """
     attempt, task = entry.attempt, entry.task
     assert attempt is not None
+    if report.outcome == "interrupted" and report.cause == "limit" and not report.until:
+        refusals = (entry.refusals or {}).get(turn.state.agents[attempt.agent].spec, 0)
+        report = replace(report, until=turn.at + pause(refusals, attempt.nonce))
     stopped, waits, login = attempt.ending == "stopped", report.until > turn.at, report.cause == "login"
     held = attempt.ending == HELD
     counted = not (stopped or waits or login or held)
@@ -195,17 +211,23 @@ def interrupted(turn: Turn, entry: Entry, report: inp.Ended) -> None:
     else:
         until = 0
     spec = turn.state.agents[attempt.agent].spec
-    elsewhere = waits and cause == "limit" and placement.elsewhere(turn.state, entry, spec)
+    refusing = placement.refusing(turn.state, spec, cause) if waits or (login and not stopped and not held) else ()
+    elsewhere = bool(refusing) and placement.elsewhere(turn.state, entry, refusing)
     then, until = again(entry, 0 if elsewhere else until)
     if elsewhere and then == "ready":
-        until = report.until  # for agents of its kind
+        until = turn.at + LOGIN_AWAY if login else report.until  # for those who refuse it
     question = ""
-    if counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
+    if budgets.out_of_time(entry, turn.at):
+        # Of money only what was told ends a task: an interruption may have charged it all that was held.
+        then, until, cause, detail = "failed", 0, "limit", budgets.over(entry, turn.at)
+    elif counted and entry.interruptions + 1 >= MAX_INTERRUPTIONS:
         then, until = "gave-up", 0
     elif held:
         then, until, question = "needs-you", 0, "held"
-    elif login and not stopped:
+    elif login and not stopped and not elsewhere:
         then, until, question = "needs-you", 0, "login"
+    elif login and elsewhere:
+        detail = f"{detail}; agents of another runtime may take it"
     elif task.recovery == "ask" and begun and not waits and cause != "infrastructure":
         then, until, question = "needs-you", 0, "rerun"
     turn.emit(

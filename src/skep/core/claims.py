@@ -34,27 +34,28 @@ def claim(turn: Turn, given: inp.Claim) -> str:
             raise Conflict(f"task '{given.task}' waits for a lock that {', '.join(holders)} holds", "Claim it when that is over.")
     if state.running >= state.limit:
         raise Conflict(f"{state.running} attempts are under way, as many as may be", "Wait for one, or raise `limits.agents`.")
-    agent = _agent(turn)
+    agent, node = _agent(turn)
     n = entry.attempts + 1
     nonce = turn.nonce(given.task, n)
     base = base_of(turn, entry, agent)
     state.queue.withdraw(entry)
-    turn.emit(ev.TaskAssigned(turn.at, given.task, n, nonce, agent.id, agent.node, state.queue.slot, 0.0, base, None, 0.0))
+    turn.emit(ev.TaskAssigned(turn.at, given.task, n, nonce, agent.id, node, state.queue.slot, 0.0, base, None, 0.0))
     return nonce
 
 
-def _agent(turn: Turn) -> Agent:
-    """A free one of that kind, on a node that is there."""
+def _agent(turn: Turn) -> tuple[Agent, str]:
+    """A free one of that kind, and a node that is there."""
     state = turn.state
     known = state.specs.get(HAND)
     if known is not None and known.runtime != HAND:
         raise Conflict(f"the file has an agent called '{HAND}'", "Give that agent another name, then `skep resume --file`.")
     if known is None:
         turn.emit(ev.AgentsDeclared(turn.at, (SPEC,)))
-    free = [a for a in state.agents.values() if a.spec == HAND and a.load < a.max_load and not state.nodes[a.node].lost]
-    if not free:
+    free = [agent for agent in state.agents.values() if agent.spec == HAND and agent.load < agent.max_load]
+    nodes = [node.id for node in state.nodes.values() if not node.lost]
+    if not (free and nodes):
         raise Conflict("nobody carries the session out here", "Try again in a moment.")
-    return min(free, key=lambda agent: agent.number)
+    return min(free, key=lambda agent: agent.number), nodes[0]
 
 
 def release(turn: Turn, given: inp.Release) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from skep.core import approvals, attempts, budgets, claims, merges, messages, people
+from skep.core import approvals, attempts, budgets, claims, fleets, merges, messages, people
 from skep.core import events as ev
 from skep.core import inputs as inp
 from skep.core.closing import close
@@ -40,7 +40,14 @@ class Decision(Struct, frozen=True):
     more: bool
 
 
-def decide(state: State, inputs: Sequence[inp.Input], at: int, salt: bytes, hands: bool = True) -> Decision:
+def decide(
+    state: State,
+    inputs: Sequence[inp.Input],
+    at: int,
+    salt: bytes,
+    hands: bool = True,
+    letters: Sequence[tuple[str, int]] = (),
+) -> Decision:
     """Decides a batch of inputs in order, then what follows from them.
 
     Args:
@@ -49,6 +56,7 @@ def decide(state: State, inputs: Sequence[inp.Input], at: int, salt: bytes, hand
         at: wall-clock ms. A clock that went back is held at the time of the last event.
         salt: 16 fresh random bytes.
         hands: whether anybody is there to carry out what is decided; without, nothing is assigned and no merge begins.
+        letters: in which the inputs came, sender and number of each; the last of each sender.
 
     Raises:
         Bug: the state and an event do not fit. The state must be dropped.
@@ -66,6 +74,8 @@ def decide(state: State, inputs: Sequence[inp.Input], at: int, salt: bytes, hand
                 raise
             answers.append(error)
     more = settle(turn, hands) if state.session else False
+    if letters and state.session:
+        turn.emit(ev.LettersTaken(turn.at, tuple(letters)))
     return Decision(turn.events, answers, more)
 
 
@@ -91,9 +101,11 @@ def _fork(turn: Turn, given: inp.ForkSession) -> None:
 def _join(turn: Turn, given: inp.JoinNode) -> None:
     """A node is (back) there. What ran under its former boot is lost, except verifications, which are simply begun again."""
     node = turn.state.nodes.get(given.node)
-    if node is None or node.boot != given.boot:
-        _give_up(turn, given.node)
+    anew = node is None or node.boot != given.boot
+    # First of all, as this event alone tells how long nobody was there: that time counts against no limit.
     turn.emit(ev.NodeJoined(turn.at, given.node, given.boot, given.capacity, given.slots, given.labels))
+    if anew:
+        _give_up(turn, given.node)
     if given.credit is not None:
         turn.emit(ev.NodeGranted(turn.at, given.node, given.credit))
 
@@ -110,9 +122,13 @@ def _lose(turn: Turn, given: inp.LoseNode) -> None:
     node = turn.state.nodes.get(given.node)
     if node is None:
         raise NotFound(f"no node '{given.node}'", "`skep doctor` lists the nodes.")
-    if not node.lost:
+    if not node.lost and given.boot in ("", node.boot):  # else it has come back meanwhile
         turn.emit(ev.NodeLost(turn.at, given.node, given.why))
         _give_up(turn, given.node)
+        # Nobody is there to say that they ended. Whatever still runs there is fenced: its reports are refused.
+        for entry in list(turn.state.entries.values()):
+            if entry.attempt is not None and entry.attempt.node == given.node:
+                attempts.lost(turn, entry)
 
 
 def _give_up(turn: Turn, node: str) -> None:
@@ -143,7 +159,7 @@ def _resume(turn: Turn, given: inp.Resume) -> None:
                 f"session {turn.state.session} has used up its {turn.state.plan.limits.time:g} seconds",
                 "Raise limits.time in the workflow file, then `skep resume --file`.",
             )
-        if why := budgets.used_up(turn.state):
+        if why := budgets.used_up(turn.state, turn.at):
             fix = "Raise it in the workflow file (limits, budget), or tell the price in skep.toml; then `skep resume --file`."
             raise Exhausted(f"session {turn.state.session}: {why}", fix)
         turn.emit(ev.SessionResumed(turn.at, given.by))
@@ -216,4 +232,5 @@ _HANDLERS: dict[type, Callable[[Turn, Any], Any]] = {
     inp.Landed: _landed,
     inp.Mark: _mark,
     inp.Tick: _tick,
+    **fleets.HANDLERS,
 }

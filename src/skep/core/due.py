@@ -90,6 +90,8 @@ def times(entry: Entry) -> list[int]:
         found.append(entry.poll.until)
     if entry.task.deadline and entry.state not in TERMINAL:
         found.append(entry.task.deadline)
+    if end := budgets.ends(entry):
+        found.append(end)
     if entry.attempt is not None and entry.attempt.asks:
         found += [asking.until for asking in waiting(entry.attempt.asks)]
     return found
@@ -170,6 +172,5 @@ def next_wake(state: State) -> int:
     timers = state.due.timers
     times = [timers[0][0]] if timers else []
     times += [state.due.mail[0][0]] if state.due.mail else []
-    if state.time_limit_at:
-        times.append(state.time_limit_at)
+    times += [time for time in (state.time_limit_at, budgets.kinds_end(state)) if time]
     return min(times, default=0)

@@ -14,6 +14,7 @@ from skep.core.consensus import Ballot, Result
 from skep.core.envelope import MessageDelivered as MessageDelivered
 from skep.core.envelope import MessageExpired as MessageExpired
 from skep.core.envelope import MessageSent as MessageSent
+from skep.core.fleet import FleetEvent
 from skep.core.intent import MergeIntent
 from skep.core.leave import ApprovalAnswered as ApprovalAnswered
 from skep.core.leave import ApprovalAsked as ApprovalAsked
@@ -21,12 +22,13 @@ from skep.core.leave import ApprovalUsed as ApprovalUsed
 from skep.core.model import AgentSpec, Answer, Cause, Cost, Credit, Output, Plan, Proposal, Resources, Task, TaskState
 from skep.core.phase import PhaseEnded as PhaseEnded
 from skep.core.phase import PhaseOpened as PhaseOpened
+from skep.core.senders import LettersTaken as LettersTaken
 
 Outcome = Literal["ok", "failed", "interrupted", "cancelled"]
 
 
 class SessionOpened(Struct, frozen=True, array_like=True, gc=False, tag="session.opened"):
-    """A session begins. `base` is the commit it starts from, `kind` how its workspace is kept (git, copy, none).
+    """A session begins. `base` is the commit it starts from, `kind` how its workspace is kept (git, git:<folder>, copy, none).
 
     `left_out`: files of the user's that are not committed and so not part of it.
     """
@@ -215,7 +217,9 @@ class AttemptSpoke(Struct, frozen=True, array_like=True, gc=False, tag="attempt.
 
 
 class AttemptSpent(Struct, frozen=True, array_like=True, gc=False, tag="attempt.spent"):
-    """The attempt has cost so much since its last such report. `number` is that of the report, 0 for what nobody reported."""
+    """The attempt has cost so much since its last such report. `number` is that of the report, 0 for what nobody reported.
+    `owing`: these are tokens, and what they cost is told later.
+    """
 
     at: int
     task: str
@@ -223,6 +227,7 @@ class AttemptSpent(Struct, frozen=True, array_like=True, gc=False, tag="attempt.
     cost: Cost
     model: str = ""
     number: int = 0
+    owing: bool = False
 
 
 class TaskInquired(Struct, frozen=True, array_like=True, gc=False, tag="task.inquired"):
@@ -455,6 +460,7 @@ Event = (
     | NodeJoined
     | NodeGranted
     | NodeLost
+    | LettersTaken
     | TasksSubmitted
     | TaskExpanded
     | TaskReady
@@ -490,4 +496,5 @@ Event = (
     | ConflictResolved
     | PhaseOpened
     | PhaseEnded
+    | FleetEvent
 )

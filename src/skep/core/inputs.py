@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from skep.core.fleet import Fleet, Standing, Used
 from skep.core.intent import MergeIntent
 from skep.core.model import AgentSpec, Answer, Cause, Cost, Credit, Output, Plan, Priority, Proposal, Resources, Task, TaskState
 from skep.core.rules import Action, Do
@@ -70,11 +71,13 @@ class ChangePlan(Struct, frozen=True, kw_only=True, gc=False, tag="change-plan")
     """Go on with another version of the file. Tasks that are not kept are replaced by what the plan says, or by nothing.
 
     `keep`: ids of tasks whose definition and ancestors are unchanged. `known`: fates of archived tasks, as in Submit.
+    `all`: every task stays, whatever came meanwhile.
     """
 
     at: int
     plan: Plan
     keep: tuple[str, ...] = ()
+    all: bool = False
     known: dict[str, TaskState] = field(default_factory=dict)
     by: str = ""
 
@@ -100,11 +103,12 @@ class GrantCredit(Struct, frozen=True, kw_only=True, gc=False, tag="grant-credit
 
 
 class LoseNode(Struct, frozen=True, kw_only=True, gc=False, tag="lose-node"):
-    """A node's lease ran out."""
+    """A node's lease ran out. `boot`: the start of it that is over; empty = whichever is there."""
 
     at: int
     node: str
     why: str = ""
+    boot: str = ""
 
 
 class Spawned(Struct, frozen=True, kw_only=True, gc=False, tag="spawned"):
@@ -131,7 +135,7 @@ class Spoke(Struct, frozen=True, kw_only=True, gc=False, tag="spoke"):
 
 class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
     """Report: the attempt has cost so much since its last such report. `number` counts its reports from 1, and each number once;
-    0 = it is not counted.
+    0 = it is not counted. `owing`: these are tokens, and what they cost is told later.
     """
 
     at: int
@@ -141,6 +145,7 @@ class Spent(Struct, frozen=True, kw_only=True, gc=False, tag="spent"):
     cost: Cost
     model: str = ""
     number: int = 0
+    owing: bool = False
 
 
 class Ask(Struct, frozen=True, kw_only=True, gc=False, tag="ask"):
@@ -309,10 +314,10 @@ class Escalate(Struct, frozen=True, kw_only=True, gc=False, tag="escalate"):
 
 
 class Delivered(Struct, frozen=True, kw_only=True, gc=False, tag="delivered"):
-    """Report: the target has got the message."""
+    """Report: the target has got these messages, in whatever order they are named."""
 
     at: int
-    id: str
+    ids: tuple[str, ...]
     target: str
     fingerprint: str = ""
 
@@ -393,6 +398,44 @@ class Mark(Struct, frozen=True, kw_only=True, gc=False, tag="checkpoint"):
     by: str = ""
 
 
+class FormFleet(Struct, frozen=True, kw_only=True, gc=False, tag="form-fleet"):
+    """A fleet is to be this. `used`: what its swarms used until now, by name."""
+
+    at: int
+    fleet: Fleet
+    used: dict[str, Used] = field(default_factory=dict)
+    by: str = ""
+
+
+class RemoveFleet(Struct, frozen=True, kw_only=True, gc=False, tag="remove-fleet"):
+    """A fleet is not to be there any more; the sessions of its swarms stay."""
+
+    at: int
+    fleet: str
+    by: str = ""
+
+
+class RouteTask(Struct, frozen=True, kw_only=True, gc=False, tag="route-task"):
+    """Choose the swarm of a fleet for a task, by how its swarms stand. The same key again is the same submission."""
+
+    at: int
+    fleet: str
+    key: str
+    task: Task
+    standings: dict[str, Standing]
+    by: str = ""
+
+
+class HandTask(Struct, frozen=True, kw_only=True, gc=False, tag="hand-task"):
+    """A task that was routed is with its session, as `id`; or the session does not take it, for this reason (`refused`)."""
+
+    at: int
+    fleet: str
+    key: str
+    id: str = ""
+    refused: str = ""
+
+
 class Tick(Struct, frozen=True, kw_only=True, gc=False, tag="tick"):
     """Time has passed: what was parked until now or has a deadline is looked at."""
 
@@ -434,5 +477,9 @@ Input = (
     | Close
     | Landed
     | Mark
+    | FormFleet
+    | RemoveFleet
+    | RouteTask
+    | HandTask
     | Tick
 )

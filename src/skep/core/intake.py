@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec.structs import replace
 
@@ -13,6 +15,8 @@ MAX_INPUT = 64 * 1024 * 1024
 MAX_REPORT = 4 * 1024 * 1024
 #: Characters of a text that a person says; in a report the end of a longer one is kept.
 MAX_TEXT = 32_000
+#: Lists and mappings in one another. What is read back may be read from deep within calls, where less fits than here.
+MAX_NESTING = 100
 #: Inputs that bring definitions into the state. They pass through bytes, so that numbers and names are of the kind the model
 #: says, and what is live equals what is replayed.
 _DEFINING = (inp.OpenSession, inp.Submit, inp.DeclareAgents, inp.ChangePlan, inp.JoinNode, inp.GrantCredit)
@@ -32,7 +36,7 @@ def taken_in(given: inp.Input) -> inp.Input:
 
     Raises:
         Invalid: it holds a value that cannot be kept (an object of one's own, an integer over 64 bits, half a surrogate pair,
-            nesting without end) or of another kind than the model says, or a text that is too long.
+            more than MAX_NESTING lists in one another) or of another kind than the model says, or a text that is too long.
         Exhausted: it is too large.
     """
     if isinstance(given, _REPORTS):
@@ -43,6 +47,7 @@ def taken_in(given: inp.Input) -> inp.Input:
             raise Exhausted(f"it is {len(blob)} bytes large, more than {MAX_INPUT}", "Say it in parts, or by the names of files.")
         if isinstance(given, _DEFINING):
             return _decoder.decode(blob)
+        _check_value(getattr(given, "payload", None))
     except _UNFIT as error:
         raise Invalid(
             f"it cannot be kept in the log: {error}",
@@ -74,7 +79,23 @@ def _kept(given: inp.Input) -> inp.Input:
     if len(blob) > MAX_REPORT:
         raise ValueError(f"it is {len(blob)} bytes large, more than {MAX_REPORT}")
     plain = isinstance(getattr(given, "result", None), _PLAIN) and getattr(given, "proposal", None) is None
-    return given if plain else _decoder.decode(blob)
+    if plain:
+        return given
+    _check_value(given)
+    return _decoder.decode(blob)
+
+
+def _check_value(value: Any) -> None:
+    """Raises one of `_UNFIT` for what can be written and then not be shown, or not be read again everywhere."""
+    if isinstance(value, _PLAIN):
+        return
+    layer = [msgspec.to_builtins(value, str_keys=True)]
+    for _ in range(MAX_NESTING):
+        layer = [part for each in layer for part in (each.values() if isinstance(each, dict) else each)]
+        layer = [part for part in layer if isinstance(part, dict | list | tuple)]
+        if not layer:
+            return
+    raise ValueError(f"more than {MAX_NESTING} lists and mappings in one another")
 
 
 def _texts(given: inp.Input) -> dict[str, str]:

@@ -138,28 +138,32 @@ def _check_ends(state: State, given: inp.Send, answer: bool) -> None:
 
 
 def delivered(turn: Turn, report: inp.Delivered) -> None:
-    """The target has it. Told twice it counts once.
+    """The target has them. Told twice they count once.
 
-    Raises:
+    Raises, and then none of them counts:
         NotFound: there was no such message for it.
         Conflict: an earlier one of the same sender still waits: each pair's messages are delivered in order.
     """
-    mail = turn.state.mail
+    mail, told = turn.state.mail, frozenset(report.ids)
     inbox = mail.inboxes.get(report.target, {})
-    message = inbox.get(report.id)
-    if message is None:
-        if report.id in mail.known:
-            return
-        raise NotFound(f"no message '{report.id}' waits for '{report.target}'", "`skep messages` shows those that wait.")
-    for earlier in inbox.values():
-        if earlier is message:
+    for name in report.ids:
+        if name not in inbox and name not in mail.known:
+            raise NotFound(f"no message '{name}' waits for '{report.target}'", "`skep messages` shows those that wait.")
+    found, passed, left = list[str](), dict[str, str](), sum(name in inbox for name in told)
+    for message in inbox.values():
+        if len(found) == left:
             break
-        if earlier.source == message.source:
+        if message.id not in told:
+            passed.setdefault(message.source, message.id)
+        elif message.source in passed:
             raise Conflict(
-                f"message '{earlier.id}' of '{message.source}' comes before '{report.id}' and was not delivered",
+                f"message '{passed[message.source]}' of '{message.source}' comes before '{message.id}' and was not delivered",
                 "Deliver them in order.",
             )
-    turn.emit(ev.MessageDelivered(turn.at, report.id, report.target))
+        else:
+            found.append(message.id)
+    for name in found:
+        turn.emit(ev.MessageDelivered(turn.at, name, report.target))
 
 
 def expire(turn: Turn) -> None:

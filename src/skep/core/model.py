@@ -166,6 +166,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         workspace: the folder it names to work in, or empty.
         topology: who may talk to whom.
         services: commands that run beside the tasks.
+        elastic: whether nodes come and go: what none of them has now another may bring.
         rehearsal: whether stand-ins take the place of the agents; then nothing of it is ever brought to the user's branch.
     """
 
@@ -188,6 +189,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     topology: Shape = Shape()
     services: tuple[Service, ...] = ()
     rehearsal: bool = False
+    elastic: bool = False
 
 
 class Output(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -229,7 +231,8 @@ class Cost(Struct, omit_defaults=True, gc=False):
 
 class Attempt(Struct, kw_only=True, omit_defaults=True, gc=False):
     """One try at a task, on one agent. `nonce` (32 hex digits) fences it: reports with another one are refused. `told`: the
-    number of its last report of a cost.
+    number of its last report of a cost. `owing`: it told tokens whose price it has not told yet. `since`: from when on its time
+    counts (`core.clocks`), 0 = its clock stands.
     """
 
     n: int
@@ -250,20 +253,22 @@ class Attempt(Struct, kw_only=True, omit_defaults=True, gc=False):
     held: float = 0.0
     asks: dict[int, Asking] | None = None
     told: int = 0
+    owing: bool = False
+    since: int = 0
 
 
 class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):
     """A task as it stands. `attempt` stays until its processes are gone, even when the task is already decided.
 
-    `spent` is the time in attempts that are over, ms. `confinement` says how its last process was confined. Lists are None while
-    empty: there may be a hundred thousand of these.
+    `spent` is the time in attempts that are over, ms; `worked` the part of it that counts against budgets (`core.clocks`).
+    `confinement` says how its last process was confined. Lists are None while empty: there may be a hundred thousand of these.
     `unmet` counts needs that are not terminal; `fates` holds how needs ended that left for the archive, if not with done.
     `conversation` is the thread of a coding client that the last attempt worked in, `talker` the kind of agent whose client that
     is, `talking` whether the next attempt goes on in it. Of a task with candidates: `chosen` is the one whose work it has now,
     `refused` those that were chosen and did not do (with the reason), `poll` the last ballot, `polls` how many there were.
     `outdated`: something that it needs went round again since its last attempt began. `asked`: questions of its attempts.
     `proposal` is what it proposes and nobody has decided yet.
-    `avoids`: kinds of agents whose provider refuses it for now, and until when.
+    `avoids`: kinds of agents whose provider refuses it for now, and until when. `refusals`: how often in a row, by kind.
     """
 
     task: Task
@@ -298,6 +303,7 @@ class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):
     started: int = 0
     ended: int = 0
     spent: int = 0
+    worked: int = 0
     cost: Cost | None = None
     conversation: str = ""
     talker: str = ""
@@ -311,6 +317,7 @@ class Entry(Struct, kw_only=True, omit_defaults=True, gc=False):
     confinement: str = ""
     proposal: Proposal | None = None
     avoids: dict[str, int] | None = None
+    refusals: dict[str, int] | None = None
 
 
 class Agent(Struct, kw_only=True, omit_defaults=True):
@@ -329,11 +336,17 @@ class Agent(Struct, kw_only=True, omit_defaults=True):
     held: float = 0.0
 
 
+#: Why a node is lost that an operator told to leave.
+LEFT = "it left"
+#: The same of one that only worked for sessions of its own: no fleet counted on it.
+GUEST = "whoever began it there is gone"
+
+
 class Node(Struct, kw_only=True, omit_defaults=True):
     """A process that hosts agents. `boot` changes with every start of it; what ran under another boot is lost.
 
     `credit` is the part of it that this session may use, None = all of it. It may be less than what is in use: then nothing
-    more is placed there until enough has returned.
+    more is placed there until enough has returned. `gone`: when it was lost (ms); 0 = it is there, or nobody counted on it.
     """
 
     id: str
@@ -347,3 +360,4 @@ class Node(Struct, kw_only=True, omit_defaults=True):
     used_slots: int = 0
     lost: bool = False
     credit: Credit | None = None
+    gone: int = 0

@@ -92,7 +92,7 @@ def retry(turn: Turn, given: inp.Retry) -> None:
         raise Conflict(f"task '{given.task}' is no part of the plan any more", "Add it to the workflow file again.")
     if is_open(entry) and entry.state not in ("needs-you", "parked"):
         raise Conflict(f"task '{given.task}' is {entry.state}", "Cancel it first, or wait for it.")
-    if why := budgets.over(entry):
+    if why := budgets.over(entry, turn.at):
         raise Conflict(f"task '{given.task}': {why}", "Raise its budget in the workflow file, then `skep resume --file`.")
     if entry.cause == "needs":
         culprit = next((need for need in without(turn.state, entry) if failed(turn.state, entry, need)), "")
@@ -125,15 +125,16 @@ def again(turn: Turn, entry: Entry, comment: str, agent: str, by: str) -> None:
     turn.emit(ev.TaskRetried(turn.at, entry.task.id, comment, "" if entry.task.candidates else agent, by))
     for name in dict.fromkeys(others):
         other = state.entries.get(name)
-        if other is not None and other.state in TERMINAL and other.state != "done":
+        if other is not None and other.state in TERMINAL and other.state != "done" and not budgets.over(other, turn.at):
             turn.emit(ev.TaskRetried(turn.at, name, by=by))
     for gate in passed:
         # They go by a result that counts no more.
         voting.dismiss(turn, state.entries[gate], "what it is about goes round again")
         turn.emit(ev.TaskRetried(turn.at, gate, by=by))
     for rival in rivals:
-        # All of them, also those that were done: what comes of it is to be another choice.
-        turn.emit(ev.TaskRetried(turn.at, rival.task.id, comment, agent, by))
+        # All of them, also those that were done: what comes of it is to be another choice. But none whose budget is used up.
+        if not budgets.over(rival, turn.at):
+            turn.emit(ev.TaskRetried(turn.at, rival.task.id, comment, agent, by))
 
 
 def _victims(turn: Turn, entry: Entry) -> list[str]:

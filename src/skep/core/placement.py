@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from skep.core import resources
-from skep.core.model import Agent, AgentSpec, Entry, Node, Plan, Resources, Task
+from skep.core.model import Agent, AgentSpec, Cause, Entry, Node, Plan, Resources, Task
 
 if TYPE_CHECKING:
     from skep.core.state import State
@@ -89,17 +89,21 @@ def need_of(state: State, entry: Entry) -> Requirement:
     return away if any(may_do(spec, away) for spec in state.specs.values()) else need
 
 
-def elsewhere(state: State, entry: Entry, spec: str) -> bool:
-    """Whether agents of another kind than this, and than those that it avoids, may take the task, on a node that there is."""
-    need = requirement(entry.task)._replace(avoids=(spec, *(entry.avoids or {})))
+def refusing(state: State, spec: str, cause: Cause) -> tuple[str, ...]:
+    """The kinds of agents that refuse a task when one does: at a limit that kind, without a login all that have its runtime."""
+    runtime = state.specs[spec].runtime if cause == "login" and spec in state.specs else ""
+    alike = tuple(other.name for other in state.specs.values() if other.runtime == runtime)
+    return alike or ((spec,) if cause in ("limit", "login") else ())
+
+
+def elsewhere(state: State, entry: Entry, refusing: Sequence[str]) -> bool:
+    """Whether agents of other kinds than these, and than those that it avoids, may take the task, on a node that there is."""
+    need = requirement(entry.task)._replace(avoids=(*refusing, *(entry.avoids or {})))
+    if not any(on_node(node, need) for node in state.nodes.values() if not node.lost):
+        return False
     for agent in state.agents.values():
         other = state.specs.get(agent.spec)
-        if (
-            other is not None
-            and may_do(other, need)
-            and on_node(state.nodes[agent.node], need)
-            and need.seat in (0, agent.number)
-        ):
+        if other is not None and may_do(other, need) and need.seat in (0, agent.number):
             return True
     return False
 
@@ -140,7 +144,7 @@ def impossible(state: State, task: Task, specs: Mapping[str, AgentSpec]) -> str:
         who = f"agent '{need.agent}'" if need.agent else f"every declared agent for {need.kind} tasks"
         wants = ", ".join(need.capabilities)
         return f"{who} lacks one of {wants}" if wants else f"no declared agent takes {need.kind} tasks"
-    if not state.nodes:
+    if not state.nodes or state.plan.elastic:
         return ""
     nodes = [node for node in state.nodes.values() if on_node(node, need)]
     if not nodes:
@@ -215,9 +219,10 @@ def explain(state: State, task: Task) -> Explanation | None:
     bonus = weights.get("affinity", 0.0)
     shares = affinity(state, entry)
     ranked: list[tuple[float, int, str]] = []
-    for agent, spec, node in _free(state, need):
-        asked = resources.reservation(task.resources, spec, node)
-        if resources.fits(node, asked) and not state.queue.kept_for(entry, node, asked):
+    queue, nodes = state.queue, [node for node in state.nodes.values() if on_node(node, need)]
+    for agent, spec in _free(state, need):
+        asked = [(node, resources.reservation(task.resources, spec, node)) for node in nodes]
+        if any(resources.fits(*room) and not queue.kept_for(entry, *room) for room in asked):
             score = total(weights, factors(agent, spec, need)) + bonus * shares.get(agent.id, 0.0)
             ranked.append((-score, agent.number, agent.id))
     if not ranked:
@@ -237,27 +242,32 @@ def explain(state: State, task: Task) -> Explanation | None:
     )
 
 
-def _free(state: State, need: Requirement) -> Iterator[tuple[Agent, AgentSpec, Node]]:
+def _free(state: State, need: Requirement) -> Iterator[tuple[Agent, AgentSpec]]:
     """The agents that may take tasks of the class and do not carry all they can."""
     for agent in state.agents.values():
-        spec, node = state.specs.get(agent.spec), state.nodes[agent.node]
+        spec = state.specs.get(agent.spec)
         if spec is None or agent.load >= agent.max_load or need.seat not in (0, agent.number):
             continue
-        if may_do(spec, need) and on_node(node, need):
-            yield agent, spec, node
+        if may_do(spec, need):
+            yield agent, spec
 
 
 def lacks(state: State, entry: Entry) -> str:
     """Why a ready task that no agent can have now must wait, in words."""
-    words = "all agents that could take it are at work"
-    for _, spec, node in _free(state, need_of(state, entry)):
-        asked = resources.reservation(entry.task.resources, spec, node)
-        if resources.fits(node, asked):
-            kept = state.queue.kept_for(entry, node, asked)
-            return f"{kept} goes first: it waits for that room for more than a minute" if kept else "it is its turn"
-        if node.credit is not None and resources.fits(msgspec.structs.replace(node, credit=None), asked):
-            return "other sessions use the room on this machine that it needs"
-        words = "what runs leaves no room for it"
+    words, need, queue = "all agents that could take it are at work", need_of(state, entry), state.queue
+    nodes = [node for node in state.nodes.values() if on_node(node, need) and not node.lost]
+    if not nodes:
+        return "no node that could take it is there"
+    for spec in {spec.name: spec for _, spec in _free(state, need)}.values():
+        words, others = "what runs leaves no room for it", False
+        for node in nodes:
+            asked = resources.reservation(entry.task.resources, spec, node)
+            if resources.fits(node, asked):
+                kept = queue.kept_for(entry, node, asked)
+                return f"{kept} goes first: it waits for that room for more than a minute" if kept else "it is its turn"
+            others = others or (node.credit is not None and resources.fits(msgspec.structs.replace(node, credit=None), asked))
+        if others:
+            return "other sessions use the room that it needs"
     return words
 
 

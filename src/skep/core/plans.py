@@ -41,8 +41,9 @@ def check_plan(plan: Plan) -> None:
     bounds = {"limits": Budget(plan.limits.cost_usd, plan.limits.tokens)}
     bounds |= {f"agent '{spec.name}'": spec.budget for spec in plan.agents if spec.budget is not None}
     for name, bound in bounds.items():
-        if not (math.isfinite(bound.usd) and bound.usd >= 0 and bound.tokens >= 0):
-            raise Invalid(f"{name}: nothing can cost ${bound.usd} or {bound.tokens} tokens", "Use numbers that are not negative.")
+        if not (math.isfinite(bound.usd + bound.time) and min(bound.usd, bound.tokens, bound.time) >= 0):
+            words = f"${bound.usd}, {bound.tokens} tokens or {bound.time} seconds"
+            raise Invalid(f"{name}: nothing can cost {words}", "Use numbers that are not negative.")
     for name, weight in plan.placement.weights.items():
         if name not in FACTORS:
             raise Invalid(f"no factor of placement is called '{name}'", f"Known are {', '.join(sorted(FACTORS))}.")
@@ -149,6 +150,8 @@ def change(turn: Turn, given: inp.ChangePlan) -> tuple[str, ...]:
 
 def _kept(state: State, given: inp.ChangePlan) -> dict[str, None]:
     """The live tasks that stay, in their order; what a task made (items, candidates, a resolution) stays with it."""
+    if given.all:
+        return {name: None for name, entry in state.entries.items() if entry.state != "replaced"}
     for name in given.keep:
         entry = state.entries.get(name)
         if (entry is None and given.known.get(name) not in TERMINAL) or (entry is not None and entry.state == "replaced"):

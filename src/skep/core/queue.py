@@ -37,11 +37,12 @@ Candidate = tuple[float, int, str, int]
 
 
 class Placed(NamedTuple):
-    """A task that can start, on which agent, how good that is, and what it reserves there."""
+    """A task that can start, on which agent, how good that is, on which node, and what it reserves there."""
 
     entry: Entry
     agent: Agent
     score: float
+    node: Node
     reserved: Resources | None
 
 
@@ -76,14 +77,20 @@ class Lane:
 Item = tuple[int, int, str, Lane | None]
 
 
+class Room(NamedTuple):
+    """A node, and what an attempt reserves there."""
+
+    node: Node
+    need: Resources | None
+
+
 class Rank:
-    """Agents of one class on one node that would reserve the same there, best first."""
+    """Agents of one class that would reserve the same, best first, and the nodes that could take them."""
 
-    __slots__ = ("agents", "need", "node")
+    __slots__ = ("agents", "rooms")
 
-    def __init__(self, node: Node, need: Resources | None) -> None:
-        self.node = node
-        self.need = need
+    def __init__(self, rooms: list[Room]) -> None:
+        self.rooms = rooms
         self.agents: list[Candidate] = []
 
 
@@ -98,8 +105,8 @@ class Bucket:
         self.tasks: list[Item] = []
         self.lanes: dict[tuple[str, ...], Lane] = {}
         self.ranks: list[Rank] = []
-        #: (node, spec) -> rank of such agents.
-        self.seats: dict[tuple[str, str], Rank] = {}
+        #: Kind of agents -> their rank.
+        self.seats: dict[str, Rank] = {}
         #: How much of the journal it knows; -1 = its agents were never ranked.
         self.seen = -1
         self.blocked = ""
@@ -314,6 +321,7 @@ class Queue:
         self._catch_up(bucket)
         shares = placement.affinity(self.state, entry) if entry.task.needs and self.bonus else {}
         best: Candidate | None = None
+        place: Room | None = None
         tight: list[Rank] = []
         for rank in bucket.ranks:
             agents = rank.agents
@@ -321,22 +329,32 @@ class Queue:
                 heappop(agents)
             if not agents:
                 continue
-            if not resources.fits(rank.node, rank.need) or self.kept_for(entry, rank.node, rank.need):
+            room = self._room(entry, rank)
+            if room is None:
                 tight.append(rank)
                 continue
             found = self._rated(agents[0], shares) if shares else agents[0]
-            if best is None or found < best:
-                best = found
             for name in shares:
                 agent = self.state.agents.get(name)
-                if agent is not None and agent.load < agent.max_load and bucket.seats.get((agent.node, agent.spec)) is rank:
-                    best = min(best, self._rated(self._candidate(bucket, agent), shares))
-        if best is None:
+                if agent is not None and agent.load < agent.max_load and bucket.seats.get(agent.spec) is rank:
+                    found = min(found, self._rated(self._candidate(bucket, agent), shares))
+            if best is None or found < best:
+                best, place = found, room
+        if best is None or place is None:
             self._keep_room(entry, tight)
             self._block(bucket, "room" if tight else "agents")
             return None
-        agent = self.state.agents[best[2]]
-        return Placed(entry, agent, -best[0], bucket.seats[agent.node, agent.spec].need)
+        return Placed(entry, self.state.agents[best[2]], -best[0], *place)
+
+    def _room(self, entry: Entry, rank: Rank) -> Room | None:
+        """Where an attempt of the rank can go: to the node where the task's conversation is, otherwise to the least used."""
+        if len(rank.rooms) == 1:
+            room = rank.rooms[0]
+            return room if resources.fits(*room) and not self.kept_for(entry, *room) else None
+        free = [room for room in rank.rooms if resources.fits(*room) and not self.kept_for(entry, *room)]
+        before = self.state.agents.get(entry.agent) if entry.talking else None
+        home = before.node if before is not None else ""
+        return min(free, key=lambda room: (room.node.id != home, resources.used(room.node)), default=None)
 
     def _rated(self, candidate: Candidate, shares: dict[str, float]) -> Candidate:
         return (candidate[0] - self.bonus * shares.get(candidate[2], 0.0), *candidate[1:])
@@ -356,7 +374,7 @@ class Queue:
         bucket.seen = len(self.journal)
         for name in names:
             agent = state.agents[name]
-            rank = bucket.seats.get((agent.node, agent.spec))
+            rank = bucket.seats.get(agent.spec)
             if rank is None or agent.load >= agent.max_load or bucket.need.seat not in (0, agent.number):
                 continue
             heappush(rank.agents, self._candidate(bucket, agent))
@@ -367,16 +385,14 @@ class Queue:
     def _seat(self, bucket: Bucket) -> None:
         """Makes the class's ranks: agents whose reservations differ fit or do not fit apart from each other."""
         bucket.ranks, bucket.seats = [], {}
-        for node in self.state.nodes.values():
-            if not placement.on_node(node, bucket.need):
-                continue
-            same: Rank | None = None
-            for spec in bucket.specs.values():
-                need = resources.reservation(bucket.need.resources, spec, node)
-                if same is None or same.need != need:
-                    same = Rank(node, need)
-                    bucket.ranks.append(same)
-                bucket.seats[node.id, spec.name] = same
+        nodes = [node for node in self.state.nodes.values() if placement.on_node(node, bucket.need)]
+        if not nodes:
+            return
+        for spec in bucket.specs.values():
+            rooms = [Room(node, resources.reservation(bucket.need.resources, spec, node)) for node in nodes]
+            if not bucket.ranks or bucket.ranks[-1].rooms != rooms:
+                bucket.ranks.append(Rank(rooms))
+            bucket.seats[spec.name] = bucket.ranks[-1]
 
     # Room that is kept
 
@@ -394,9 +410,9 @@ class Queue:
             return
         if self.state.at - max(entry.since, entry.submitted) < PATIENCE:
             return
-        for rank in tight:
-            if not rank.node.lost and resources.could_fit(rank.node, rank.need):
-                self.claim = Claim(*order, entry.task.id, rank.node, rank.need)
+        for room in (room for rank in tight for room in rank.rooms):
+            if not room.node.lost and resources.could_fit(*room):
+                self.claim = Claim(*order, entry.task.id, *room)
                 if claim is not None:
                     self.look_again("node", claim.node.id)
                 return
@@ -418,7 +434,7 @@ class Queue:
     def _awaited(self, bucket: Bucket) -> Iterator[tuple[str, str]]:
         yield from (("spec", name) for name in bucket.specs)
         if bucket.blocked == "room":
-            yield from dict.fromkeys(("node", rank.node.id) for rank in bucket.ranks)
+            yield from dict.fromkeys(("node", room.node.id) for rank in bucket.ranks for room in rank.rooms)
 
     def _unblock(self, bucket: Bucket) -> None:
         for key in self._awaited(bucket):
@@ -427,11 +443,11 @@ class Queue:
         if bucket.tasks:
             self._expose(bucket)
 
-    def freed(self, agent: Agent) -> None:
-        """An attempt's place on an agent and its node came back."""
+    def freed(self, agent: Agent, node: str) -> None:
+        """An attempt's place on an agent and a node came back."""
         if self.blocked:
             self.look_again("spec", agent.spec)
-            self.look_again("node", agent.node)
+            self.look_again("node", node)
 
     def first_without_room(self, node: str) -> tuple[Entry, Resources | None] | None:
         """The first task, by priority and age, that waits for room on a node, and what it would reserve there; None if none."""
@@ -442,7 +458,8 @@ class Queue:
                 found = bucket.tasks[0], bucket, entry
         if found is None:
             return None
-        needs = [rank.need for rank in found[1].ranks if rank.node.id == node and resources.could_fit(rank.node, rank.need)]
+        rooms = (room for rank in found[1].ranks for room in rank.rooms)
+        needs = [room.need for room in rooms if room.node.id == node and resources.could_fit(*room)]
         return (found[2], needs[0]) if needs else None
 
     def look_again(self, kind: str, name: str) -> None:

@@ -45,6 +45,11 @@ def fits(node: Node, need: Resources | None) -> bool:
     )
 
 
+def used(node: Node) -> float:
+    """The share of the node's places for this session that are taken."""
+    return node.used_slots / max((node.credit or node).slots, 1)
+
+
 def leaves(node: Node, need: Resources | None, other: Resources | None) -> bool:
     """Whether an attempt that reserves `need` takes nothing of the room that `other` waits for."""
     has: Resources = node.credit or node.capacity

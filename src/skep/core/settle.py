@@ -43,7 +43,7 @@ def wake(turn: Turn) -> None:
     limit = state.time_limit_at
     if limit and turn.at >= limit:
         stop(turn, TIME_LIMIT, by="")
-    if not (state.paused or state.closed) and (why := budgets.used_up(state)):
+    if not (state.paused or state.closed) and (why := budgets.used_up(state, turn.at)):
         stop(turn, why, by="")
     messages.expire(turn)
     for name in state.due.elapsed(turn.at):
@@ -59,6 +59,8 @@ def wake(turn: Turn) -> None:
             turn.emit(ev.TaskReady(turn.at, name))  # a kind of agent that refused it may have it again
         elif entry.state == "expanded":
             state.due.pending[name] = None
+        elif budgets.ends(entry) and (why := budgets.over(entry, turn.at)):
+            close(turn, entry, "limit", why)
         else:
             approvals.expire(turn, entry)
 
@@ -205,8 +207,8 @@ def assign(turn: Turn) -> bool:
     for _ in range(MAX_ASSIGNMENTS):
         if state.running >= state.limit or (placed := state.queue.place()) is None:
             return False
-        entry, agent, score, reserved = placed
-        held = budgets.reserve(state, entry, agent)
+        entry, agent, score, node, reserved = placed
+        held = budgets.reserve(state, entry, state.specs[agent.spec])
         if held is None and budgets.waits_for_its_kind(state, agent):
             state.queue.put_off(entry)
             continue
@@ -224,7 +226,7 @@ def assign(turn: Turn) -> bool:
                 n,
                 nonce,
                 agent.id,
-                agent.node,
+                node.id,
                 slot,
                 round(score, 4),
                 base_of(turn, entry, agent),

@@ -66,10 +66,12 @@ def _ideal(total: Amounts, used: list[Amounts], needs: list[Amounts | None]) -> 
     dimensions = range(len(total))
     lows = [list(one) if need is None else [0.0] * len(total) for one, need in zip(used, needs, strict=True)]
     highs = [list(low) for low in lows]
+    taken = [sum(low[d] for low in lows) for d in dimensions]
     for i, need in enumerate(needs):
         if need is not None:
             for d in dimensions:
-                lows[i][d] = max(0.0, min(need[d], total[d] - sum(low[d] for low in lows)))
+                lows[i][d] = max(0.0, min(need[d], total[d] - taken[d]))
+                taken[d] += lows[i][d]
                 highs[i][d] = max(lows[i][d], 2 * (used[i][d] + need[d]))
     columns = [_levelled(total[d], [low[d] for low in lows], [high[d] for high in highs]) for d in dimensions]
     found = [[column[i] for column in columns] for i in range(len(used))]

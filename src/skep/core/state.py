@@ -10,12 +10,15 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from skep.core import resources, transitions
+from skep.core.clocks import Meter
 from skep.core.due import Due
 from skep.core.envelope import Mail
+from skep.core.fleet import Formed
 from skep.core.intent import MergeIntent
 from skep.core.model import TERMINAL, Agent, AgentSpec, Cost, Entry, Node, Plan, Task, TaskState
 from skep.core.phase import Phase
 from skep.core.queue import Queue
+from skep.core.senders import Senders
 
 #: Finished tasks that stay in the live state; older ones leave for the archive, so many at a time.
 KEEP_FINISHED = 10_000
@@ -77,25 +80,46 @@ class State(Struct, kw_only=True, dict=True):
     costs: dict[str, Cost] = {}
     #: What agents of each kind have cost.
     kinds: dict[str, Cost] = {}
+    #: How long agents of each kind have worked.
+    clocks: dict[str, Meter] = {}
     held: float = 0.0
     #: Shape of an action -> in words: what a person allowed for the rest of the session.
     standing: dict[str, str] = {}
     proposed: int = 0
     #: By name, in their order; also those of a plan that was changed since.
     phases: dict[str, Phase] = {}
+    senders: Senders = field(default_factory=Senders)
+    #: By name; only in the session that keeps them.
+    fleets: dict[str, Formed] = {}
 
     def __post_init__(self) -> None:
         self.live = False
+        #: Whether finished tasks that leave are handed on: of a live state, and of one that follows another's turns.
+        self.hands_on = False
         #: Finished tasks that left the live state and were not taken by the runtime yet.
         self.leaving: list[Entry] = []
         self.due: Due
-        self.queue: Queue
+        self._queue: Queue | None = None
+
+    @property
+    def queue(self) -> Queue:
+        """The ready tasks in order. Of a state that is not live it is derived each time."""
+        return self._queue or Queue(self)
+
+    @queue.setter
+    def queue(self, queue: Queue) -> None:
+        self._queue = queue
 
     def rebuild(self) -> State:
         """Derives `due` and `queue` from the bare state; from now on `apply` keeps them."""
-        self.live = True
+        self.live = self.hands_on = True
         self.due = Due(self)
         self.queue = Queue(self)
+        return self
+
+    def followed(self) -> State:
+        """Only replays what is decided elsewhere: nothing is derived, and finished tasks are handed on as they leave."""
+        self.hands_on = True
         return self
 
     def save(self) -> bytes:
@@ -262,7 +286,7 @@ class State(Struct, kw_only=True, dict=True):
             dependent = self.entries[name]
             if entry.state != "done":
                 dependent.fates = {**(dependent.fates or {}), entry.task.id: entry.state}
-        if self.live:
+        if self.hands_on:
             self.leaving.append(entry)
 
     def add(self, tasks: Iterable[Task], at: int, fates: dict[str, TaskState] | None) -> None:
@@ -356,7 +380,7 @@ class State(Struct, kw_only=True, dict=True):
             return
         self.queue.give_slot(attempt.slot)
         self.queue.changed(agent)
-        self.queue.freed(agent)
+        self.queue.freed(agent, attempt.node)
         for name in attempt.locks:
             self.queue.unlocked(name)
         if entry.state == "ready":

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from skep.core import candidates, conditions, gates, graph, placement, references, resolving
 from skep.core import events as ev
@@ -194,7 +194,7 @@ def check_details(task: Task) -> None:
         if foreach.max_items > MAX_TASKS:
             raise Invalid(f"task '{task.id}': foreach.max_items is more than {MAX_TASKS}", "Make fewer, larger items.")
     if task.budget is not None:
-        numbers |= {"budget.usd": task.budget.usd, "budget.tokens": task.budget.tokens}
+        numbers |= {f"budget.{name}": amount for name, amount in asdict(task.budget).items()}
     for name, number in numbers.items():
         if not (math.isfinite(number) and number >= 0):
             raise Invalid(f"task '{task.id}': {name} is {number}", "Use a number that is not negative.")

@@ -44,10 +44,11 @@ class Resources(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Budget(Struct, frozen=True, omit_defaults=True, gc=False):
-    """What may be spent: dollars, and tokens read and written; 0 = no bound."""
+    """What may be spent: dollars, tokens read and written, seconds at work (`core.clocks`); 0 = no bound."""
 
     usd: float = 0.0
     tokens: int = 0
+    time: float = 0.0
 
 
 class Foreach(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -17,7 +17,7 @@ from skep.core.approvals import MAX_ABOUT, MAX_ARGUMENTS, QUESTION
 from skep.core.rules import MAX_COMMAND, Action, Asking, Do
 from skep.core.state import State
 from skep.errors import Conflict, Invalid, SkepError
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from skep.runtime.telling import told
 
 #: Names of arguments -> what they hold. Others are not understood, except those that only say what is written or why.
@@ -43,7 +43,7 @@ class Leave:
         now: wall-clock ms.
     """
 
-    def __init__(self, session: Loop, task: str, n: int, nonce: str, now: Callable[[], int]) -> None:
+    def __init__(self, session: Session, task: str, n: int, nonce: str, now: Callable[[], int]) -> None:
         self._session = session
         self._named: dict[str, Any] = {"task": task, "n": n, "nonce": nonce}
         self._now = now

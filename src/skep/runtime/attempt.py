@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.agents import Ask, Ending, Job, Report, Runtime, Spent, Talks, Used, Verdict, declared
+from skep.agents import Ask, Ending, Job, Report, Runtime, Said, Spent, Talks, Used, Verdict, declared
 from skep.agents.brief import compose, going_on, role_of
 from skep.agents.door import VARIABLE, Request
 from skep.agents.logins import how
@@ -39,6 +39,7 @@ from skep.runtime.doorway import Doorway
 from skep.runtime.environment import Told
 from skep.runtime.grants import keeps_home
 from skep.runtime.homes import home
+from skep.runtime.recorder import Recorder
 from skep.runtime.reports import shown
 from skep.runtime.room import Full, bounded
 from skep.security import Bounds
@@ -73,6 +74,7 @@ class Node(Struct, frozen=True, kw_only=True):
     allowed: Mapping[str, str]
     marks: Mapping[str, str]
     transcripts: Path
+    recorder: Recorder
     prices: Callable[[Spent], Cost]
     prompts: Path | None
 
@@ -145,9 +147,11 @@ class Work:
         self.wip = ""
         #: Whether the agent may have left something in its worktree that is no commit yet.
         self.unkept = False
+        #: Whether its home and its door are ready for programs.
+        self.furnished = False
         #: Takes messages for the agent while it works and can hear.
         self.hear: Callable[[str], None] | None = None
-        #: Ids of the messages that stand in its prompt.
+        #: Ids of the messages that stand in its prompt, and of those that it was given while it works.
         self.given: tuple[str, ...] = ()
 
     async def spawned(self, pid: int, born: int) -> None:
@@ -169,9 +173,9 @@ class Work:
             self.record(inp.Spoke(at=at, task=task, n=n, nonce=nonce, conversation=report.conversation))
         elif isinstance(report, Spent):
             self.costs += 1
-            cost = self.node.prices(report)
-            spent = inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=cost, model=report.model, number=self.costs)
-            self.record(spent)
+            cost, model, owing = self.node.prices(report), report.model, report.owing
+            number = self.costs
+            self.record(inp.Spent(at=at, task=task, n=n, nonce=nonce, cost=cost, model=model, number=number, owing=owing))
 
     async def ask(self, ask: Ask) -> Verdict:
         """Host: what no rule speaks of is asked about, unless the sandbox bounds it."""
@@ -223,11 +227,12 @@ class Work:
         allowed = {**node.allowed, **wanted, **self.told.services}
         env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
-        self._open(env)
+        if self.desk.open:
+            env[VARIABLE] = self.door.folder
         hidden = environment.secrets(command.task.secrets) | environment.keys(wanted)
         secrets, self.within = tuple(hidden.values()), await self._bounds(env)
         self.desk.secrets = secrets
-        with node.wards.of(command.nonce, self.within, secrets, self.said.network):
+        with node.wards.of(command.nonce, self.within, secrets, self.said.network, self._furnish):
             try:
                 return await self._work(runtime, env)
             except Full as error:
@@ -237,22 +242,27 @@ class Work:
                 kept = "what it left stays in the shared worktree" if shared else "nothing of it is kept"
                 return self._ended(Ending(ok=False, cause="limit", detail=f"{error.message}; {kept}"))
 
-    def _open(self, env: dict[str, str]) -> None:
-        """Makes the door through which its programs reach the desk."""
+    def _furnish(self) -> None:
+        """Before its first program starts: an empty home, and the door to the desk. A loop of Skep's own may start none."""
+        if self.furnished:
+            return
+        if self.said.mode != "off":
+            environment.empty(self.home)
         if self.desk.open:
             try:
                 self.door.open()
             except OSError as error:
                 raise Unavailable(f"{self.door.folder} cannot be made: {error.strerror}", "Check the disk.") from error
-            env[VARIABLE] = self.door.folder
+        self.furnished = True
 
     async def _bounds(self, env: dict[str, str]) -> Bounds | None:
         """What its programs may see and do; adds to their environment what git needs in there. None = they are not confined."""
         if self.said.mode == "off":
             return None
         node = self.node
-        environment.empty(self.home)
-        granted = [self.folder, self.door.folder]
+        granted = [self.folder, *([self.door.folder] if self.desk.open else [])]
+        for folder in (*granted, self.home):
+            environment.make(folder)
         if keeps_home(self.spec.runtime):
             os.makedirs(self.keeps, exist_ok=True)
             granted.append(self.keeps)
@@ -267,14 +277,8 @@ class Work:
 
     async def _run(self, runtime: Runtime, env: dict[str, str]) -> Ending | inp.Ended:
         command, node = self.command, self.node
-        found = await setups(
-            node.wards,
-            self.setup if mode_of(command.task) != "none" else command.task.setup,
-            self.cwd,
-            env,
-            command.nonce,
-            self.output,
-        )
+        setup = self.setup if mode_of(command.task) != "none" else command.task.setup
+        found = await setups(node.wards, setup, self.cwd, env, command.nonce, self.output)
         if not found.ok:
             return self._ended(Ending(ok=False, cause="infrastructure", detail=found.detail), feedback=command.feedback)
         prompt, again = await self._told(runtime, env["SKEP_OUT"])
@@ -307,7 +311,11 @@ class Work:
 
     def _servers(self, runtime: Runtime, env: Mapping[str, str]) -> dict[str, Server]:
         """The MCP servers that a client is handed: those of the workspace, and Skep's own if it has somebody to talk to."""
-        found = declared.servers(str(self.node.folder), env, None) if runtime.wants else {}
+        named = self.spec.options.get("mcp")
+        wanted = named if isinstance(named, list | tuple) else None
+        found, left = declared.usable(str(self.node.folder), env, wanted, runtime.name) if runtime.wants else ({}, [])
+        for words in left:
+            self.report(Said(f"({words})"))
         return found | (own(self.door.folder) if self.desk.talks else {})
 
     async def _told(self, runtime: Runtime, out: str) -> tuple[str, str]:
@@ -347,7 +355,7 @@ class Work:
         if isinstance(outputs, str):
             self.wip = await self._keep("failed")
             return self._ended(Ending(ok=False, cause="error", detail=outputs), feedback=outputs)
-        proposal = self.desk.proposed(await asyncio.to_thread(self._proposed, Path(env["SKEP_OUT"])))
+        proposal = self.desk.proposed(await self._proposed(Path(env["SKEP_OUT"])))
         if task.plans and proposal is not None and proposal.refused:
             why = proposal.refused
             return self._ended(Ending(ok=False, cause="verify-failed", detail=why.partition("\n")[0]), feedback=why)
@@ -449,11 +457,14 @@ class Work:
             found[name] = Output(digest=digest, size=size, text=text)
         return found
 
-    def _proposed(self, out: Path) -> Proposal | None:
+    async def _proposed(self, out: Path) -> Proposal | None:
         """What the attempt proposes: the plan of a planner, or further tasks; None if it left no such file."""
+        path = out / (proposal.PLAN if self.command.task.plans else proposal.FILE)
+        return await asyncio.to_thread(self._read_proposal, out, path) if os.path.lexists(path) else None
+
+    def _read_proposal(self, out: Path, path: Path) -> Proposal | None:
         task, told = self.command.task, self.told
         assert isinstance(told, Told)
-        path = out / (proposal.PLAN if task.plans else proposal.FILE)
         if not path.is_file() or not path.resolve().is_relative_to(out.resolve()):
             return None
         with path.open("rb") as file:
@@ -482,7 +493,6 @@ class Work:
         if self.cwd and not self.unkept and mode_of(self.command.task) == "isolated":
             with contextlib.suppress(SkepError):
                 await workspace.remove(self.cwd)
-        for folder in (self.folder, self.home):
-            if os.path.isdir(folder):
-                with contextlib.suppress(SkepError):  # the next attempt in this place tries again, and says so if it cannot
-                    await asyncio.to_thread(environment.empty, folder)
+        for folder in (self.folder, *([self.home] if self.furnished else [])):
+            with contextlib.suppress(SkepError):  # the next attempt in this place tries again, and says so if it cannot
+                await environment.cleared(folder)

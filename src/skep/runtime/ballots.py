@@ -45,6 +45,7 @@ async def put_before(workspace: Workspace, state: State, voter: Entry, told: Tol
     shown = _candidates(state, poll)
     parts = [told.prompt, f"# The task\n\n{the_task(state, parent)}"]
     for one in shown:
+        await workspace.have(state.session, one.base, one.commit)
         diff = await workspace.diff(one.base, one.commit) if one.commit else ""
         parts.append(_section(one, diff))
     return msgspec.structs.replace(told, prompt="\n\n".join(parts) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from pathlib import Path
 
@@ -43,7 +44,7 @@ async def brief(workspace: Workspace, command: StartAttempt, told: Told, cwd: st
         worktree=task.mode != "none",
         feedback=command.feedback,
         resumed=await _resumed(workspace, command),
-        instructions="" if reads else await asyncio.to_thread(instructions, Path(cwd)),
+        instructions="" if reads else await _instructed(cwd),
     )
 
 
@@ -84,6 +85,11 @@ def line(command: Command | None) -> str:
     if command is None:
         return ""
     return command if isinstance(command, str) else shlex.join(command)
+
+
+async def _instructed(cwd: str) -> str:
+    there = os.path.lexists(os.path.join(cwd, INSTRUCTIONS))
+    return await asyncio.to_thread(instructions, Path(cwd)) if there else ""
 
 
 def instructions(folder: Path) -> str:

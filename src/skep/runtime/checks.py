@@ -85,7 +85,8 @@ async def check(
         return Checked(False, f"{what}: {error.message}", f"{what} could not start: {error}", lost)
     try:
         terminal.release()
-        ended = await asyncio.wait_for(terminal.wait(), timeout or CHECK_TIMEOUT)
+        async with asyncio.timeout(timeout or CHECK_TIMEOUT):
+            ended = await terminal.wait()
     except TimeoutError:
         return _failed(what, command, f"took more than {timeout or CHECK_TIMEOUT:g} s", tail)
     finally:

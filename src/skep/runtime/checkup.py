@@ -15,15 +15,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
 from skep import config as configuration
+from skep.agents import declared
+from skep.agents.servers import ONLY, kind_of
 from skep.config import STATE
 from skep.errors import SkepError
+from skep.runtime import retention
+from skep.runtime.backups import ARCHIVE, ENDING, FOLDER, MARK
 from skep.runtime.confined import FIX
+from skep.runtime.schedule import last
 from skep.runtime.views import UNCONFINED
 from skep.security import PROPERTIES, words
 from skep.security.choice import choose
@@ -213,6 +219,53 @@ def _confinement(folder: Path) -> Finding:
     return Finding("confinement", "warning", f"{words(found)}. Holds: {held}. Lost: {why}", fix)
 
 
+def _backups(folder: Path) -> Finding:
+    """How the backups by schedule went."""
+    config, state = configuration.load(folder).backup, folder / STATE
+    if not config.every:
+        return Finding("backups", "ok", "none by schedule; `skep backup --all` makes them, [backup] in skep.toml says how often")
+    told = last(state / MARK)
+    if told is None:
+        return Finding("backups", "ok", f"every {config.every}; none yet: they begin when a session is carried out")
+    when = datetime.fromtimestamp(told.at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    if told.failed:
+        why = "; ".join(f"{name}: {reason}" if name else reason for name, reason in list(told.failed.items())[:3])
+        return Finding("backups", "error", f"those of {when} failed: {why}", "Mend what it names.")
+    return Finding("backups", "ok", f"every {config.every}, the last ones {when}")
+
+
+def _retention(folder: Path) -> Finding:
+    """What becomes of sessions that ended long ago, and how it went the last time."""
+    config, state = configuration.load(folder), folder / STATE
+    place = folder / config.backup.to if config.backup.to else state / FOLDER
+    there = f"{len(list(place.glob(f'*/*{ARCHIVE}{ENDING}')))} in archives in {place}"
+    if not config.store.keep:
+        return Finding("retention", "ok", f"sessions stay for ever, unless `skep prune` is told otherwise; {there}")
+    told = last(state / retention.MARK)
+    if told is None:
+        return Finding("retention", "ok", f"sessions stay for {config.store.keep}; not looked at yet: that begins with a session")
+    when = datetime.fromtimestamp(told.at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    if told.failed:
+        why = "; ".join(f"{name}: {reason}" if name else reason for name, reason in list(told.failed.items())[:3])
+        return Finding("retention", "error", f"not all could go that were old at {when}: {why}", "Mend what it names.")
+    return Finding("retention", "ok", f"sessions stay for {config.store.keep}, looked at {when}; {there}")
+
+
+def _mcp_servers(folder: Path) -> Finding:
+    known = declared.servers(str(folder), os.environ, None)
+    left = [name for name, one in known.items() if kind_of(one) not in ("stdio", "http")]
+    if not left:
+        return Finding("mcp servers", "ok", f"{declared.FILE} declares {', '.join(known) or 'none'}")
+    told = (
+        f"{name} of type {kind_of(known[name])[:40]} ({', '.join(ONLY.get(kind_of(known[name]), ())) or 'nobody'})"
+        for name in left
+    )
+    text = f"not every client can use what {declared.FILE} declares: {'; '.join(told)}"
+    return Finding(
+        "mcp servers", "warning", text, "The others are handed the rest. Give it an address of type http, if it has one."
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     _python,
     _system,
@@ -225,7 +278,10 @@ CHECKS: tuple[Check, ...] = (
     _file_system,
     _open_files,
     _disk,
+    _backups,
+    _retention,
     _confinement,
+    _mcp_servers,
 )
 
 

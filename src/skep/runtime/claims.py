@@ -15,9 +15,9 @@ from skep.core.placement import BY_HAND, HAND
 from skep.core.state import State
 from skep.errors import Conflict, Unavailable
 from skep.runtime import requests as rq
-from skep.runtime.loop import Loop
 from skep.runtime.parts import Parts
 from skep.runtime.results import find
+from skep.runtime.session import Session
 from skep.runtime.views import ClaimView, TaskView, task_view
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Claims:
         held.renew(asked.lease)
         return await self._view(session, asked.task, held)
 
-    async def _ends(self, loop: Loop, task: str) -> bool:
+    async def _ends(self, loop: Session, task: str) -> bool:
         """Whether an attempt of the task is being brought to its end, such as one whose owner died; returns when that moved."""
 
         def ending(state: State) -> tuple[int, bool]:
@@ -75,12 +75,21 @@ class Claims:
             await loop.moved(seq)
         return bool(ends)
 
-    async def _prepared(self, loop: Loop, task: str, nonce: str) -> Held:
+    async def _prepared(self, loop: Session, task: str, nonce: str) -> Held:
         """The claim once its worktree is ready. Raises Unavailable, with the reason, if it cannot be made ready."""
+
+        def look(state: State) -> tuple[int, TaskView, str]:
+            entry = find(state, task)
+            return state.seq, task_view(state, entry), held_by(entry)
+
         while True:
-            seq, entry = await loop.ask(lambda state: (state.seq, task_view(state, find(state, task))))
+            seq, entry, holder = await loop.ask(look)
             if nonce in self._hand.held:
                 return self._hand.held[nonce]
+            if entry.state == "running" and holder != nonce:
+                raise Unavailable(
+                    f"this claim of task '{task}' is over: another attempt has begun", f"`skep logs {task}` shows more."
+                )
             if entry.state != "running":
                 raise Unavailable(f"task '{task}' could not be prepared: {entry.detail}", f"`skep logs {task}` shows more.")
             moved = asyncio.ensure_future(loop.moved(seq))

@@ -1,4 +1,4 @@
-"""Removes blobs that no log names: what attempts left whose reports were never accepted."""
+"""Removes what was never finished: blobs that no log names, whose reports were not accepted, and half-made sessions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from skep.errors import SkepError
+from skep.core.fleet import SYSTEM
+from skep.errors import Conflict, NotFound, SkepError
 from skep.runtime.parts import Parts
+from skep.runtime.shared import CHORES
 from skep.store import Append, codec
 
 #: A blob younger than this stays, named or not, ms: its append may be on its way.
 DAY = 24 * 3_600_000
-#: Its time is that of the last collection.
+#: Its time is that of the last collection; of a shared store the lease of that name says that it was done today.
 MARK = "collected"
 #: Appends read at a time: whatever else goes on waits no longer than for these.
 PAGE = 50
@@ -29,7 +31,15 @@ async def collect_daily(parts: Parts) -> None:
 async def collect(parts: Parts) -> int:
     """Reads all logs, at most once a day, and removes what none of them names: a session can be forked from any point.
 
-    What is put meanwhile stays: it is pinned until its append is read from the log, and younger than a day.
+    Of the processes that share a store one does it, each day: what a log names that it has not read it would remove. One that was
+    only invited cannot read them all, and does not.
+
+    What the commits of sessions are sent in, and what their attempts printed, stays as long as the session is there.
+
+    What sessions that are gone have in a shared repository goes too.
+
+    What is put meanwhile stays: it is pinned until its append is read from the log, and younger than a day. A session that was
+    not made to its end within a day goes: whoever made it was killed, or lost the store, and nobody was told of it.
 
     Returns:
         how many blobs were removed.
@@ -37,19 +47,40 @@ async def collect(parts: Parts) -> int:
     Raises:
         SkepError: a log cannot be read; then nothing is removed, because it may name anything.
     """
+    if parts.shared is not None and parts.shared.invited:
+        return 0
     mark, now = parts.state / MARK, parts.clock.now()
     if not mark.exists():
         mark.touch()
     if mark.stat().st_mtime * 1000 > now - DAY:
         return 0
     mark.touch()
+    shared = parts.shared
+    if shared is not None and not await shared.leases.hold(f"{CHORES}/{MARK}", shared.owner, DAY):
+        return 0
     named: set[str] = set()
     for row in await parts.log.sessions():  # those that are still being made too
+        if not row.note and row.session != SYSTEM and row.created < now - DAY:
+            with contextlib.suppress(Conflict, NotFound):  # it is being made after all
+                await parts.log.drop(row.session, row.head)
+                await parts.workspace.forget(row.session)
+                continue
         seq = 0
         while page := await parts.log.read(row.session, after=seq, limit=PAGE):
             named |= await asyncio.to_thread(_named, page)
             seq = page[-1].last
-    return await parts.blobs.sweep(frozenset(named), now - DAY)
+        if parts.listing is not None:
+            named |= {packed.digest for packed in (await parts.listing.all(row.session)).values()}
+        if parts.recordings is not None:
+            named |= await parts.recordings.blobs(row.session)
+    swept = await parts.blobs.sweep(frozenset(named), now - DAY)
+    if parts.commits is not None:
+        await parts.commits.collect(lambda: _there(parts))
+    return swept
+
+
+async def _there(parts: Parts) -> set[str]:
+    return {row.session for row in await parts.log.sessions()}
 
 
 def _named(page: Sequence[Append]) -> set[str]:

@@ -58,6 +58,7 @@ class Ward(Struct, frozen=True):
     secrets: tuple[str, ...]
     group: Group
     hosts: tuple[str, ...] = ()
+    ready: Callable[[], None] = lambda: None
 
 
 class Wards:
@@ -89,12 +90,20 @@ class Wards:
         return would(self._sandbox, said)
 
     @contextmanager
-    def of(self, nonce: str, bounds: Bounds | None, secrets: Iterable[str] = (), hosts: Sequence[str] = ()) -> Iterator[None]:
+    def of(
+        self,
+        nonce: str,
+        bounds: Bounds | None,
+        secrets: Iterable[str] = (),
+        hosts: Sequence[str] = (),
+        ready: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
         """As long as this is open, programs with that nonce run within these bounds; None = unconfined.
 
         Args:
             secrets: values that are taken out of what they print.
             hosts: what they may reach.
+            ready: called before each of them starts; what it raises, `create` raises, and nothing ran.
 
         Raises:
             Invalid: one of these is no host.
@@ -107,7 +116,7 @@ class Wards:
             bounds = replace(bounds, door=self.egress.door, near=near(hosts))
         limits = bounds.limits if bounds is not None else Limits()
         before = self._wards.get(nonce)
-        ward = self._wards[nonce] = Ward(bounds, tuple(secrets), Group(nonce[:32], limits), tuple(hosts))
+        ward = self._wards[nonce] = Ward(bounds, tuple(secrets), Group(nonce[:32], limits), tuple(hosts), ready)
         try:
             yield
         finally:
@@ -124,13 +133,14 @@ class Wards:
         ward = self._wards.get(profile.nonce)
         if ward is None:
             raise Denied(f"{profile.name} belongs to no attempt that is under way.", "Please report it: this is a fault of Skep.")
+        ward.ready()
         if ward.bounds is not None:
             if isinstance(self._sandbox, str):
                 raise Unavailable(f"{profile.name} cannot be confined: {self._sandbox}.", FIX)
             # The sandbox itself can always be started: whether the program can is to be said as it is without one.
             find_program(profile.argv[0] if profile.argv else "", profile.env.get("PATH", os.defpath), profile.cwd)
             if ward.hosts:
-                profile = replace(profile, env=profile.env | variables())
+                profile = replace(profile, env=profile.env | variables(ward.bounds.near))
             profile = self._sandbox.confine(profile, ward.bounds)
         hidden = Hidden(ward.secrets, output) if ward.secrets else None
         terminal = await self.plain.create(profile, hidden.feed if hidden is not None else output)

@@ -24,6 +24,7 @@ async def put_before(workspace: Workspace, state: State, made: Entry, told: Told
     if parent is None:
         raise NotFound(f"the task '{made.task.parent}', whose conflict this resolves, is gone")
     task = the_task(state, parent)
+    await workspace.have(state.session, made.base, made.task.resolves)
     clash = await workspace.clash(made.base, made.task.resolves)
     about = _about(clash, made.base, made.task.resolves)
     said = f"{told.prompt}\n\n# The task whose work does not merge\n\n{task}\n\n{about}\n"

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import secrets
-import zipfile
-import zlib
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
 
 from skep.core import events as ev
 from skep.core.apply import replay
 from skep.core.model import Entry
 from skep.core.state import State, pack, unpack
 from skep.errors import Bug, Invalid, NotFound
-from skep.store import Blobs, Log, codec
-from skep.workspace import Workspace
+from skep.runtime.parcel import ARCHIVE, BLOBS, COMMITS, FORMAT, LOG, Manifest, Packing, Parcel, key_of
+from skep.runtime.parts import Parts
+from skep.store import Append, Log, codec
+from skep.store.durable import UNFINISHED
 
-#: Format of exported files.
-FORMAT = 1
 #: Events in one append of a copy.
 PART = 5_000
-#: An exported file may unpack to at most this many bytes a member.
-MAX_MEMBER = 4 * 1024**3
-
-
-class Manifest(Struct, frozen=True):
-    """The first member of an exported file: what it is, and the SHA-256 of every other member."""
-
-    format: int
-    session: str
-    events: int
-    tip: str
-    base: str
-    members: dict[str, str]
+#: Appends of a log that are read at a time.
+PAGE = 50
+T = TypeVar("T")
 
 
 async def _events(log: Log, session: str) -> list[ev.Event]:
@@ -93,102 +81,160 @@ async def fork(log: Log, origin: str, name: str, events: list[ev.Event], now: in
     return await _fill(log, name, events, origin, archive, now, by)
 
 
-async def export(log: Log, blobs: Blobs, workspace: Workspace, session: str, path: Path) -> int:
-    """Writes a session into one file: its events, its archived tasks, its outputs, its commits. Whole or not at all.
+async def save(parts: Parts, session: str, name: str, path: Path, seq: int) -> Written:
+    """Writes a session into one file, as it is at one event of its log: durable and whole, or not at all.
 
-    Returns:
-        the file's size in bytes.
-    """
-    events = await _events(log, session)
-    state = State()
-    replay(state, events)
-    entries = [unpack(blob) async for _, blob in log.archive(session)]
-    members = {"events": codec.encode(events), "archive": msgspec.msgpack.encode([pack(entry) for entry in entries])}
-    for entry in (*entries, *state.entries.values()):
-        for output in (entry.outputs or {}).values():
-            members[f"blobs/{output.digest}"] = await blobs.get(output.digest)
-    if state.base:
-        members["commits"] = await workspace.bundle(session)
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    manifest = Manifest(FORMAT, session, len(events), state.tip, state.base, digests)
-    return await asyncio.to_thread(_write, path, manifest, members)
+    Whatever else goes on waits no longer than for a page of the log: the rest is done in a thread.
 
-
-def _write(path: Path, manifest: Manifest, members: dict[str, bytes]) -> int:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("manifest.json", msgspec.json.encode(manifest))
-            for name, data in members.items():
-                archive.writestr(name, data)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise Invalid(f"cannot write {path}: {error.strerror}", "Choose a folder that can be written to.") from None
-    return path.stat().st_size
-
-
-def _read(path: Path) -> tuple[Manifest, dict[str, bytes]]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            manifest = msgspec.json.decode(archive.read("manifest.json"), type=Manifest)
-            if manifest.format > FORMAT:
-                raise Invalid(f"{path} was written by a newer Skep (format {manifest.format})", "Update Skep.")
-            members = {}
-            for name, digest in manifest.members.items():
-                if archive.getinfo(name).file_size > MAX_MEMBER:
-                    raise Invalid(f"{path}: {name} is larger than {MAX_MEMBER} bytes")
-                data = archive.read(name)
-                if hashlib.sha256(data).hexdigest() != digest:
-                    raise Invalid(f"{path}: {name} is damaged", "Export the session again.")
-                members[name] = data
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except OSError as error:
-        raise Invalid(f"{path} cannot be read: {error.strerror}", "Name a file that you may read.") from None
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, msgspec.MsgspecError):
-        raise Invalid(f"{path} is no exported session, or is damaged", "`skep session export` makes such files.") from None
-    return manifest, members
-
-
-class Exported(Struct, frozen=True):
-    """An exported file, checked."""
-
-    session: str
-    base: str
-    events: list[ev.Event]
-    archive: list[Entry]
-    blobs: list[bytes]
-    commits: bytes
-
-
-async def read(path: Path) -> Exported:
-    """Reads an exported file and checks all of it.
+    Args:
+        name: the session goes by it.
+        seq: the event; an append ends with it.
 
     Raises:
-        NotFound, Invalid: no such file, or it is damaged or written by a newer Skep.
+        Invalid, Unavailable: its log is damaged, or the store does not answer.
+        Exhausted, Invalid: the disk is full, or the file cannot be written.
     """
-    manifest, members = await asyncio.to_thread(_read, path)
+    packing = await aside(Packing, path)
     try:
-        events = codec.decode(members.get("events", b""))
-        packed = msgspec.msgpack.decode(members.get("archive", b"\x90"), type=list[bytes])
-        archive = [unpack(blob) for blob in packed]
-        replay(State(), events)
+        names = await _save_log(parts.log, session, seq, packing)
+        # What is read from here on may be newer than the log in the file: a copy takes of it what that log knows of.
+        await _save_archive(parts.log, session, packing)
+        lost = []
+        for digest in sorted(names.outputs):
+            try:
+                data = await parts.blobs.get(digest)
+            except (NotFound, Invalid):
+                lost.append(digest)
+                continue
+            await aside(_put, packing, BLOBS + digest, data)
+        if names.based:
+            await aside(packing.begin, COMMITS, True)
+            await parts.workspace.bundle(session, cast(BinaryIO, packing))
+        seal = parts.log.seal
+        now, key = parts.clock.now(), key_of(seal)
+        manifest = Manifest(format=FORMAT, session=session, name=name, at=now, events=seq, key=key, lost=tuple(lost))
+        return Written(manifest, await aside(packing.keep, manifest, seal))
+    finally:
+        await aside(packing.close)
+
+
+class Written(NamedTuple):
+    """A file that was written: what it holds, and its bytes."""
+
+    manifest: Manifest
+    size: int
+
+
+class Named:
+    """What the events of a log name that lies elsewhere: outputs, by digest, and whether there are commits."""
+
+    def __init__(self) -> None:
+        self.outputs: set[str] = set()
+        self.based = False
+
+    def note(self, page: list[Append]) -> None:
+        for append in page:
+            for event in codec.decode(append.blob):
+                if outputs := getattr(event, "outputs", None):
+                    self.outputs |= {output.digest for output in outputs.values()}
+                self.based = self.based or bool(getattr(event, "base", ""))
+
+
+async def _save_log(log: Log, session: str, end: int, packing: Packing) -> Named:
+    def keep(page: list[Append]) -> None:
+        packing.frames(append.blob for append in page)
+        named.note(page)
+
+    named, seq = Named(), 0
+    await aside(packing.begin, LOG)
+    while seq < end and (page := await log.read(session, after=seq, limit=PAGE)):
+        await aside(keep, [append for append in page if append.last <= end])
+        seq = page[-1].last
+    return named
+
+
+async def _save_archive(log: Log, session: str, packing: Packing) -> None:
+    await aside(packing.begin, ARCHIVE)
+    part, size = list[bytes](), 0
+    async for _, blob in log.archive(session):
+        part.append(blob)
+        size += len(blob)
+        if size > 1 << 20:
+            await aside(packing.frames, part)
+            part, size = [], 0
+    await aside(packing.frames, part)
+
+
+def _put(packing: Packing, name: str, data: bytes) -> None:
+    packing.begin(name)
+    packing.write(data)
+
+
+async def aside(work: Callable[..., T], *args: Any) -> T:
+    """Does it in a thread; who is cancelled meanwhile waits for its end, so that nothing is closed under it."""
+    done = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
+class Carried(NamedTuple):
+    """The session of a file, read: its events, and the state after them."""
+
+    events: list[ev.Event]
+    state: State
+
+
+def read(parcel: Parcel, until: int = 0) -> Carried:
+    """Checks a file and reads the log in it. For threads.
+
+    Args:
+        until: events later than this (wall-clock ms) stay out, with all that was decided at once with one of them; 0 = none do.
+
+    Raises:
+        Invalid: it is damaged.
+        NotFound: the session began later.
+    """
+    parcel.check()
+    events = list[ev.Event]()
+    try:
+        for blob in parcel.frames(LOG):
+            part = codec.decode(blob)
+            if until and any(event.at > until for event in part):
+                break
+            events += part
+        state = State()
+        replay(state, events)
     except (msgspec.MsgspecError, KeyError, Bug):
-        raise Invalid(f"{path}: the log in it is damaged", "Export the session again.") from None
-    blobs = [data for name, data in members.items() if name.startswith("blobs/")]
-    return Exported(manifest.session, manifest.base, events, archive, blobs, members.get("commits", b""))
+        raise Invalid(f"{parcel.path}: the log in it is damaged", "Take another one.") from None
+    if not events:
+        raise NotFound(f"session {parcel.manifest.name} in {parcel.path} began later", "Name a later time.")
+    return Carried(events, state)
 
 
-async def load(log: Log, blobs: Blobs, workspace: Workspace, exported: Exported, name: str, now: int, by: str) -> State:
-    """Fills an empty log from an exported session. Raises Invalid if its commits are none."""
+async def load(parts: Parts, parcel: Parcel, carried: Carried, name: str, by: str) -> State:
+    """Fills an empty log from a file. Raises Invalid if its commits are none."""
     pinned = list[str]()
     try:
-        for data in exported.blobs:
-            pinned.append(await blobs.put(data))
-        if exported.base:
-            await workspace.unbundle(name, exported.commits, exported.session)
-        return await _fill(log, name, exported.events, exported.session, exported.archive, now, by)
+        for digest in parcel.blobs():
+            pinned.append(await parts.blobs.put(await aside(parcel.blob, digest)))
+        origin = parcel.manifest.session
+        if carried.state.base:
+            with tempfile.NamedTemporaryFile(dir=parts.state, prefix=UNFINISHED) as file:
+                await aside(unpacked, parcel, file)
+                await parts.workspace.unbundle(name, Path(file.name), origin, carried.state.tip)
+        packed: list[bytes] = await aside(list, parcel.frames(ARCHIVE))
+        archive = [unpack(blob) for blob in packed]
+        return await _fill(parts.log, name, carried.events, origin, archive, parts.clock.now(), by)
     finally:
         for digest in pinned:  # the log names them now, or nothing does
-            await blobs.unpin(digest)
+            await parts.blobs.unpin(digest)
+
+
+def unpacked(parcel: Parcel, file: IO[bytes]) -> None:
+    """Writes the bundle of commits in a parcel to a file. For threads."""
+    for chunk in parcel.chunks(COMMITS):
+        file.write(chunk)
+    file.flush()

@@ -1,8 +1,9 @@
 """The outer side of an attempt's door (`skep.agents.door`): takes requests out of its folder, and puts answers into it.
 
 Everything in that folder is the attempt's, and hostile: names may be links, pipes, or change between two looks. So every file is
-opened below a descriptor of the folder, without following links, looked at, read once, and taken away. Sizes, requests under way
-and requests a second are bounded: whoever asks more than that waits.
+opened below a descriptor of the folder, without following links, looked at, read once, and taken away. A pipe gets an answer only
+if it has no other name and takes it at once. Sizes, requests under way and requests a second are bounded: whoever asks more than
+that waits.
 """
 
 from __future__ import annotations
@@ -16,22 +17,31 @@ import stat
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from skep.agents.door import ANSWER, ASK, KNOCK, MAX_NAME, MAX_REQUEST, MAX_RESULT, Fault, Reply, Request
+from skep.agents.door import ANSWER, ASK, BELL, KNOCK, MAX_LINE, MAX_NAME, MAX_REQUEST, MAX_RESULT, Fault, Reply, Request
 from skep.errors import FAMILY, Bug, Exhausted, Invalid, SkepError
-from skep.runtime.environment import empty
+from skep.runtime.environment import cleared, empty
 
 #: Requests of one attempt under way; answers that lie there unread.
 MAX_OPEN, MAX_LEFT = 64, 256
-#: Requests a second that are taken in the long run, and at once; so many bytes without a request count as one.
-RATE, BURST, WASTE = 200.0, 400.0, 64
+#: Requests a second that are taken in the long run, and at once; what is read from the pipe without a request counts as one.
+RATE, BURST = 400.0, 400.0
 #: Bytes that are taken from the pipe at a time; seconds until it is looked at again where too much was asked.
 CHUNK, PAUSE = 4_096, 0.05
-_NAME = re.compile(rb"[A-Za-z0-9_-]{1,%d}" % MAX_NAME)
+#: A name, the pipe that hears the answer, the request.
+_LINE = re.compile(rb"(NAME)(?:@(NAME))?(?: (.+))?".replace(b"NAME", rb"[A-Za-z0-9_-]{1,%d}" % MAX_NAME))
 _request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+class Knock(NamedTuple):
+    """A line in the pipe. Without a bell the answer is looked for; without a request it lies in its file."""
+
+    name: str
+    bell: str
+    request: bytes
 
 
 class Doorway:
@@ -47,7 +57,7 @@ class Doorway:
         self._serve = serve
         self._folder = self._pipe = -1
         self._rest = b""
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Knock] = deque()
         self._open: dict[str, asyncio.Task[None]] = {}
         self._left: deque[str] = deque()
         self._allowance, self._at = BURST, 0.0
@@ -80,7 +90,7 @@ class Doorway:
         await asyncio.gather(*tasks, return_exceptions=True)
         os.close(self._folder)
         with contextlib.suppress(SkepError):  # the next attempt in this place tries again, and says so if it cannot
-            await asyncio.to_thread(empty, self.folder)
+            await cleared(self.folder)
 
     def _knocked(self) -> None:
         """Somebody wrote into the pipe."""
@@ -95,9 +105,12 @@ class Doorway:
         except BlockingIOError:
             return
         *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[: MAX_NAME + 1]  # one byte more than a name has is no name any more
-        self._allowance -= max(len(lines), len(data) / WASTE)
-        self._waiting.extend(line.decode() for line in lines if _NAME.fullmatch(line))
+        self._rest = rest[:MAX_LINE]  # so long, and its end is not there: it is no line that was written whole
+        self._allowance -= max(len(lines), 1)
+        for line in lines:
+            if len(line) < MAX_LINE and (found := _LINE.fullmatch(line)):
+                name, bell, request = found.groups(b"")
+                self._waiting.append(Knock(name.decode(), bell.decode(), request))
         self._begin()
 
     def _pause(self) -> None:
@@ -114,18 +127,18 @@ class Doorway:
     def _begin(self) -> None:
         """As many of those that wait as may be under way."""
         while self._waiting and len(self._open) < MAX_OPEN and self._pipe >= 0:
-            name = self._waiting.popleft()
-            if name not in self._open:
-                self._open[name] = asyncio.get_running_loop().create_task(self._answer(name), name=f"door {name}")
+            knock = self._waiting.popleft()
+            if (name := knock.name) not in self._open:
+                self._open[name] = asyncio.get_running_loop().create_task(self._answer(knock), name=f"door {name}")
                 self._open[name].add_done_callback(partial(self._over, name))
 
     def _over(self, name: str, _: asyncio.Task[None]) -> None:
         del self._open[name]
         self._begin()
 
-    async def _answer(self, name: str) -> None:
+    async def _answer(self, knock: Knock) -> None:
         try:
-            request = self._request(f"{name}{ASK}")
+            request = _decoded(knock.request or self._taken(f"{knock.name}{ASK}"))
             data = msgspec.json.encode(Reply(await self._serve(request)))
             if len(data) > MAX_RESULT:
                 raise Exhausted(f"the answer is {len(data)} bytes long, more than {MAX_RESULT}", "Ask for less.")
@@ -134,10 +147,10 @@ class Doorway:
         except Exception as error:  # whatever one request does, the attempt and the others go on
             data = _spelled(Bug(f"a request at the door: {type(error).__name__}", "Please report it."))
         with contextlib.suppress(OSError):  # the attempt has put something in the way, or its disk is full: it hears nothing
-            self._put(f"{name}{ANSWER}", data)
+            self._give(knock, data)
 
-    def _request(self, file: str) -> Request:
-        """Reads a request and takes it away. Raises Invalid for whatever is none."""
+    def _taken(self, file: str) -> bytes:
+        """Reads a request and takes it away. Raises Invalid for whatever can be none."""
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
         except OSError as error:
@@ -148,15 +161,35 @@ class Doorway:
                 raise Invalid("a request is a file of its own", "Write one, and rename it to its name.")
             if found.st_size > MAX_REQUEST:
                 raise Invalid(f"a request of {found.st_size} bytes, more than {MAX_REQUEST}", "Ask for less at once.")
-            data = os.read(handle, MAX_REQUEST)
+            return os.read(handle, MAX_REQUEST)
         finally:
             os.close(handle)
             with contextlib.suppress(OSError):
                 os.unlink(file, dir_fd=self._folder)
+
+    def _give(self, knock: Knock, data: bytes) -> None:
+        """An answer, through the pipe of whoever asked if it is short and goes in at once, else in its file. Raises OSError."""
+        line = b"%s %s\n" % (knock.name.encode(), data)
+        if not knock.bell or len(line) > MAX_LINE or not self._ring(knock.bell, line):
+            self._put(f"{knock.name}{ANSWER}", data)
+            if knock.bell:
+                self._ring(knock.bell, f"{knock.name}\n".encode())
+
+    def _ring(self, bell: str, line: bytes) -> bool:
+        """Writes a line into a pipe of the attempt. Returns whether it did: what is no such pipe, or is full, is left alone."""
         try:
-            return _request.decode(data)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise Invalid(f"the request is not right: {error}", "The manual's page on the door has the requests.") from None
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            pipe = os.open(f"{bell}{BELL}", flags, dir_fd=self._folder)
+        except OSError:
+            return False
+        try:
+            found = os.fstat(pipe)
+            # A pipe that has a second name may be another attempt's.
+            return stat.S_ISFIFO(found.st_mode) and found.st_nlink == 1 and os.write(pipe, line) == len(line)
+        except OSError:
+            return False
+        finally:
+            os.close(pipe)
 
     def _put(self, file: str, data: bytes) -> None:
         """The answer, whole when it is there. Those that nobody fetches make room for new ones."""
@@ -169,6 +202,13 @@ class Doorway:
         if len(self._left) > MAX_LEFT:
             with contextlib.suppress(OSError):
                 os.unlink(self._left.popleft(), dir_fd=self._folder)
+
+
+def _decoded(data: bytes) -> Request:
+    try:
+        return _request.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"the request is not right: {error}", "The manual's page on the door has the requests.") from None
 
 
 def _spelled(error: SkepError) -> bytes:

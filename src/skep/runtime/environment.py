@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -45,6 +46,8 @@ KEYS = ("*KEY", "*TOKEN", "*SECRET", "*PASSWORD")
 QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "TERM": "xterm-256color"}
 #: Files of an attempt's folder that are taken out of it one by one; for more the folder is made anew.
 FEW = 16
+#: Bytes of them that are taken away without a thread: to free many takes a file system long.
+SMALL = 1 << 20
 #: Characters of feedback in the environment: Linux takes at most 128 KiB a variable.
 MAX_FEEDBACK = 30_000
 
@@ -175,24 +178,63 @@ def empty(folder: str) -> None:
     every attempt waits for the file system's journal, which the log keeps busy.
     """
     try:
-        # Held fast: what an attempt puts in the folder's place is not followed.
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            with os.scandir(handle) as found:
-                entries = list(itertools.islice(found, FEW + 1))
-            if len(entries) <= FEW and not any(entry.is_dir(follow_symlinks=False) for entry in entries):
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(entry.name, dir_fd=handle)
-                return
-        finally:
-            os.close(handle)
+        if _swept(folder):
+            return
         erase(Path(folder))
     except FileNotFoundError:
         pass
     except OSError:  # an attempt shut its own folder, or put something else in its place
         erase(Path(folder))
     os.makedirs(folder, exist_ok=True)
+
+
+def make(folder: str) -> None:
+    """Makes the folder if it is not there; what an attempt put in its place goes."""
+    if os.path.islink(folder) or not os.path.isdir(folder):
+        empty(folder)
+
+
+async def cleared(folder: str) -> None:
+    """Empties a folder, if it is there; in a thread, unless that is done at once. Raises Unavailable if something stays."""
+    try:
+        if _swept(folder, SMALL):
+            return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass  # for `empty` to deal with
+    await asyncio.to_thread(empty, folder)
+
+
+def _swept(folder: str, most: int | None = None) -> bool:
+    """Takes files out of a folder if there are but a few, and no folders; returns whether it did. Raises OSError.
+
+    Args:
+        most: bytes that these files may have; None = any number.
+    """
+    # Held fast: what an attempt puts in the folder's place is not followed.
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with os.scandir(handle) as found:
+            entries = list(itertools.islice(found, FEW + 1))
+        if len(entries) > FEW or any(entry.is_dir(follow_symlinks=False) for entry in entries):
+            return False
+        if most is not None and sum(map(_size, entries)) > most:
+            return False
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.name, dir_fd=handle)
+        return True
+    finally:
+        os.close(handle)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Bytes; none if it has gone meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _file(folder: str, name: str, content: Mapping[str, object], own: Mapping[str, str]) -> str:

@@ -1,4 +1,8 @@
-"""Questions to an agent after its task is over: asked of a copy of its conversation, without tools, charged to the session."""
+"""Questions to an agent after its task is over: asked of a copy of its conversation, without tools, charged to the session.
+
+What a question holds of the session's money while it is under way is known to this process alone: it counts for other questions,
+and an attempt that begins meanwhile does not see it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +32,7 @@ from skep.runtime.homes import home
 from skep.runtime.parts import Parts
 from skep.runtime.results import missing
 from skep.runtime.views import InquiryView
+from skep.security.redact import Redactor, without
 
 if TYPE_CHECKING:
     from skep.runtime.sessions import Sessions
@@ -73,6 +78,8 @@ class Inquiries:
 
     def __init__(self, sessions: Sessions, parts: Parts) -> None:
         self._sessions, self._parts = sessions, parts
+        #: Session -> dollars that questions under way hold.
+        self._held: dict[str, float] = {}
 
     async def inquire(self, asked: rq.Inquire) -> InquiryView:
         """See the request."""
@@ -81,10 +88,11 @@ class Inquiries:
         session = await self._sessions.names.resolve(asked.session)
         entry, spec, said = await self._found(session, asked.task)
         host = _Listener()
-        try:
-            ending = await self._answered(session, entry, spec, said, asked.question, host)
-        finally:
-            cost = await asyncio.shield(self._charge(session, asked, host.spent))
+        with self._reserved(session, entry, spec, said):
+            try:
+                ending = await self._answered(session, entry, spec, said, asked.question, host)
+            finally:
+                cost = await asyncio.shield(self._charge(session, asked, host.spent))
         if not ending.ok:
             why = ending.detail or ending.cause
             raise Unavailable(f"{entry.agent} could not answer: {why}", "Try again, or ask in other words.")
@@ -118,9 +126,25 @@ class Inquiries:
             raise Unavailable(f"not available for {spec.runtime}: {why}", f"`skep logs {task}` shows what it said.")
         if lack := runtime.check():
             raise Unavailable(f"{spec.runtime} cannot be used here: {lack}", "`skep doctor` says more.")
-        if why := budgets.used_up(state):
+        if why := budgets.used_up(state, state.at):
             raise Conflict(f"session {session}: {why}", "Raise the limit in the file, then `skep resume --file`.")
         return entry, spec, state
+
+    @contextlib.contextmanager
+    def _reserved(self, session: str, entry: Entry, spec: AgentSpec, state: State) -> Iterator[None]:
+        """Holds what a question may cost, as long as this is open. Raises Conflict if nothing is left to hold."""
+        held = self._held.get(session, 0.0)
+        own = budgets.reserve(state, entry, spec, held)
+        if own is None:
+            why = "what is left of the money is held by what is under way"
+            raise Conflict(f"session {session}: {why}", "Ask when that is over, or raise the limit with `skep resume --file`.")
+        self._held[session] = held + own
+        try:
+            yield
+        finally:
+            self._held[session] -= own
+            if self._held[session] < 1e-6:
+                del self._held[session]
 
     async def _answered(
         self, session: str, entry: Entry, spec: AgentSpec, state: State, question: str, host: _Listener
@@ -133,6 +157,10 @@ class Inquiries:
         place, commit = f"ask/{task.id}/{nonce[:12]}", entry.merged or entry.commit or entry.wip or state.tip
         inside = mode_of(task) != "none" and bool(commit)
         cwd = await node.workspace.checkout(session, place, commit) if inside else str(folder)
+        wanted = environment.matching(node.runtimes[spec.runtime].wants)
+        marks = {**node.marks, "SKEP_SESSION": session, "SKEP_TASK": task.id, "SKEP_NONCE": nonce}
+        # Its conversation may speak of the task's secrets, too. One that is not set here any more cannot be known.
+        hidden = {name: os.environ[name] for name in task.secrets if name in os.environ} | environment.keys(wanted)
         try:
             job = Job(
                 task=task,
@@ -142,7 +170,7 @@ class Inquiries:
                 options=spec.options,
                 cwd=cwd,
                 out=str(folder / "out"),
-                env=_env(node, session, entry, nonce, node.runtimes[spec.runtime].wants),
+                env={**node.allowed, **wanted, **marks},
                 feedback="",
                 model=spec.model,
                 home=str(home),
@@ -151,14 +179,19 @@ class Inquiries:
                 past=_past(node, session, entry),
                 usd=budgets.cap(state, entry),
             )
-            return await self._confined(job, spec, state, host, inside)
+            ending = await self._confined(job, spec, state, host, inside, tuple(hidden.values()))
+            # Its last words may come from elsewhere than what it printed, such as its standard error.
+            words = without([ending.detail, ending.result], Redactor(hidden.values()))
+            return replace(ending, detail=words[0], result=words[1])
         finally:
             if inside:
                 with contextlib.suppress(Exception):
                     await asyncio.shield(node.workspace.remove(cwd))
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
-    async def _confined(self, job: Job, spec: AgentSpec, state: State, host: _Listener, inside: bool) -> Ending:
+    async def _confined(
+        self, job: Job, spec: AgentSpec, state: State, host: _Listener, inside: bool, hidden: tuple[str, ...]
+    ) -> Ending:
         node = self._parts.performer.node
         said, within = of_agent(node.confining, state.plan, spec), None
         os.makedirs(job.out, exist_ok=True)
@@ -166,7 +199,7 @@ class Inquiries:
             around = await node.workspace.around(job.cwd if inside else "")
             job.env.update({name: value for name, value in around.env.items() if name not in job.env})
             within = bounds(said, node.folder, node.state, job.env, around, (str(Path(job.home).parent),), job.home)
-        with node.wards.of(job.nonce, within, (), said.network):
+        with node.wards.of(job.nonce, within, hidden, said.network):
             job = replace(job, task=replace(job.task, timeout=PATIENCE), confined=within is not None)
             return await node.runtimes[spec.runtime].run(job, host)
 
@@ -185,8 +218,3 @@ class Inquiries:
 def _past(node: Node, session: str, entry: Entry) -> tuple[str, str]:
     """Home and folder in which the conversation was held."""
     return home(node.marks["SKEP_HOME"], session, entry.task.id), node.workspace.path(session, place_of(entry.task))
-
-
-def _env(node: Node, session: str, entry: Entry, nonce: str, wants: tuple[str, ...]) -> dict[str, str]:
-    allowed = {**node.allowed, **environment.matching(wants)}
-    return {**allowed, **node.marks, "SKEP_SESSION": session, "SKEP_TASK": entry.task.id, "SKEP_NONCE": nonce}

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from skep.core import due
-from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core.apply import replay
-from skep.core.commands import Owed
+from skep.core.commands import Merge
 from skep.core.decide import decide
-from skep.core.model import TERMINAL, Entry
-from skep.core.settle import halted, limited
-from skep.core.state import State, pack, unpack
+from skep.core.events import Event
+from skep.core.model import Entry
+from skep.core.state import pack
 from skep.errors import Bug, Conflict, Exhausted, SkepError, Unavailable
+from skep.runtime.letters import Enclosed
 from skep.runtime.pace import Pace
-from skep.store import Head, Log, codec
+from skep.runtime.postbox import Postbox, Refused
+from skep.runtime.session import MAX_SLEEP, Clock, Hands, Query, Session
+from skep.runtime.views import goes_on
+from skep.store import Inbox, Log, Taken, codec
 
 #: Inputs that wait for a turn; more are refused with Exhausted (reports of attempts never are: they are bounded by the attempts).
 MAX_INBOX = 10_000
@@ -33,116 +34,95 @@ MAX_BATCH = 512
 MAX_BATCH_TASKS = 4_000
 #: Events between two snapshots.
 SNAPSHOT_EVERY = 50_000
-#: Events kept in memory for followers; who is further behind reads the log.
-RING = 20_000
-#: Longest sleep without a wake-up time: a wall clock that jumps is noticed within it, seconds.
-MAX_SLEEP = 5.0
 #: How long the log may refuse to be written and read before the session gives up here, seconds. A full disk may be emptied.
 PATIENCE = 60.0
 
-Query = Callable[[State], Any]
-#: Hears how a task ended, or why that will not be known.
-Told = Callable[[Entry | SkepError], None]
-#: What lies in the inbox, and whoever waits for its answer.
-Item = tuple[inp.Input | Query, asyncio.Future[Any] | None]
+#: What lies in the inbox, and whoever waits for its answer: somebody here, the letter that it came in, nobody.
+Item = tuple[inp.Input | Query, "asyncio.Future[Any] | Enclosed | None"]
 
 
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without garbage collection: what is built here is all kept, and looking through it again and again is most of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def resting(state: State) -> Unavailable:
-    """What is said to those who wait for something in a session that is paused."""
-    fix = f"`skep resume {state.session}`, or `resume()` in Python, goes on with it."
-    return Unavailable(f"session {state.session} is paused: {state.why or 'a person said so'}", fix)
-
-
-class Clock(Protocol):
-    """Time and randomness, given from outside so that a simulation can give its own."""
-
-    def now(self) -> int:
-        """Wall-clock milliseconds since the epoch."""
-
-    def random(self, size: int) -> bytes:
-        """Fresh random bytes."""
-
-
-class Hands(Protocol):
-    """Whoever carries out what is owed."""
-
-    def perform(self, session: Loop, command: Owed, entry: Entry) -> None:
-        """Begins to carry out a command, at once, without waiting; reports go to `session.report`. Never raises."""
-
-
-class Loop:
-    """One open session. `start` it, `tell` it inputs, `ask` it questions, `stop` it.
+class Loop(Session):
+    """One session, written here. `start` it, `tell` it inputs, `ask` it questions, `stop` it.
 
     Args:
         name: of the session in the log.
         log: where it lives.
         clock: time and randomness.
         hands: who performs; None for a session that is only looked at or changed, without anything being carried out.
+        node: whose attempts the hands carry out; empty = all. Others do those of their own nodes.
+        inbox: where others put what they want of the session, if the store is shared.
+        owner: how this process is known there.
     """
 
-    def __init__(self, name: str, log: Log, clock: Clock, hands: Hands | None) -> None:
-        self.name = name
-        self.state = State()
-        self.head = Head(0, 0, b"")
-        self.failure: SkepError | None = None
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        clock: Clock,
+        hands: Hands | None,
+        node: str = "",
+        inbox: Inbox | None = None,
+        owner: str = "",
+    ) -> None:
+        super().__init__(name, log, Pace(clock.now), hands)
         self.snapshot_every = SNAPSHOT_EVERY
-        #: Called after every turn that the log holds, and when the session failed here.
-        self.turned: Callable[[], None] = lambda: None
-        self._log = log
         self._clock = clock
-        self._hands = hands
+        self._node = node
+        self._owner = owner
         self._inbox: deque[Item] = deque()
+        self._post = Postbox(name, inbox, self._put_letter, self.break_off, lambda: self.state) if inbox is not None else None
         self._wakeup: asyncio.Future[None] | None = None
-        self._ring: deque[tuple[int, list[ev.Event]]] = deque()
-        self._ring_size = 0
-        self._changed: list[asyncio.Future[None]] = []
-        self._awaited: dict[str, list[Told]] = {}
         #: Whether all that is owed was derived anew while some of it is in hand; items that get a turn of their own.
         self._held = False
         self._singly = 0
-        self._pace = Pace(clock.now)
-        self._snapshot_seq = 0
-        self._stopping = False
+        self._stopping = self._to_rest = False
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, after: int = -1) -> None:
         """Becomes the session's writer, reads it, and begins to take turns.
+
+        Args:
+            after: the epoch that it is to follow; -1 = whichever.
 
         Raises:
             NotFound: no such session.
             Invalid: its log fails the integrity check, or was written by a newer Skep.
+            Conflict: somebody else became the writer after that epoch.
         """
-        await self._load(await self._log.acquire(self.name))
+        await self._load(await self._log.acquire(self.name, self._owner, after))
+        if self._post is not None:
+            await self._post.open()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"session {self.name}")
 
     async def read_only(self) -> None:
         """Reads the session as it stands, without becoming its writer; it can be followed to its end, and takes no inputs."""
         await self._load(self.head)
-        self._stopping = True
+        self._stopping = self._ended = True
 
     @property
     def has_hands(self) -> bool:
         """Whether what it owes is carried out here."""
         return self._hands is not None
 
+    def look_in(self) -> None:
+        """Letters lie in its inbox in the store: what was pushed of them may have been lost."""
+        if self._post is not None:
+            self._post.look()
+
+    def rest(self) -> None:
+        """Unless something goes on when no turn is under way, the store is told that the session rests."""
+        self._to_rest = True
+        self._wake()
+
     async def stop(self) -> None:
         """Takes no more turns; what was told is decided first. A snapshot makes the next start quick."""
-        self._stopping = True
+        self._stopping = self._to_rest = True
+        if self._post is not None:
+            await self._post.close()
         self._wake()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)  # its turn goes to its end, even when nobody waits for this any more
+        self._ended = True
         if self.failure is None:
             if self.head.seq > self._snapshot_seq:
                 await self._snapshot()
@@ -180,6 +160,14 @@ class Loop:
         self._inbox.append((item, future))
         self._wake()
 
+    def _put_letter(self, items: Sequence[tuple[inp.Input | Refused, Enclosed]]) -> bool:
+        """Takes a letter whole; False when there is no room for it now."""
+        if self.failure is not None or len(self._inbox) >= MAX_INBOX:
+            return False
+        self._inbox += items
+        self._wake()
+        return True
+
     def _wake(self) -> None:
         wakeup = self._wakeup
         if wakeup is not None and not wakeup.done():
@@ -189,9 +177,14 @@ class Loop:
         more = True
         while self.failure is None:
             if not self._inbox and not more:
+                if self._to_rest:
+                    await self._lie_down()
+                    continue
                 if self._stopping:
                     return
                 await self._sleep()
+                if self._to_rest:
+                    continue
             try:
                 more = await self._turn()
             except Conflict as error:
@@ -205,6 +198,12 @@ class Loop:
                     Bug(f"session {self.name}: {type(error).__name__}: {error}", "Please report it with the session's log.")
                 )
                 return
+
+    async def _lie_down(self) -> None:
+        self._to_rest = False
+        if not goes_on(self.state) and not self.state.running:
+            with contextlib.suppress(SkepError):  # then it is looked at for nothing
+                await self._log.rest(self.name)
 
     async def _sleep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -223,7 +222,8 @@ class Loop:
         batch: list[Item] = []
         inbox, tasks = self._inbox, 0
         most = 1 if self._singly else MAX_BATCH
-        while inbox and len(batch) < most and tasks < MAX_BATCH_TASKS:
+        # What came in one letter is decided in one turn: it leaves the store's inbox with the append.
+        while inbox and ((len(batch) < most and tasks < MAX_BATCH_TASKS) or _goes_on(batch)):
             item = inbox.popleft()
             batch.append(item)
             if isinstance(item[0], inp.Submit):
@@ -236,14 +236,16 @@ class Loop:
         batch = self._take()
         inputs = [item for item, _ in batch if not callable(item)]
         try:
-            decision = decide(self.state, inputs, self._pace.now(), self._clock.random(16), self._hands is not None)
+            salt, hands = self._clock.random(16), self._hands is not None
+            decision = decide(self.state, inputs, self._pace.now(), salt, hands, _letters_of(batch))
         except Exception as error:
             self._answer_unknown(batch, error)
             raise Bug(f"session {self.name}: {error}", "Please report it with the session's log.") from error
         leaving, self.state.leaving = self.state.leaving, []
-        if decision.events:
+        taken = self._post.taken(batch, decision.answers, self.state.seq) if self._post is not None else []
+        if decision.events or taken:
             try:
-                await self._append(decision.events, leaving)
+                await self._append(decision.events, leaving, taken)
             except (Unavailable, Exhausted) as error:
                 await self._recover(self._again(batch, error))
                 return True
@@ -273,19 +275,15 @@ class Loop:
             await self._log.snapshot(self.name, self.head.seq, self.state.save())
         self._snapshot_seq = self.head.seq
 
-    def _query(self, query: Query) -> Any:
-        try:
-            return query(self.state)
-        except SkepError as error:
-            return error
-        except Exception as error:
-            return Bug(f"session {self.name}: {type(error).__name__}: {error}", "Please report it.")
-
-    async def _append(self, events: list[ev.Event], leaving: list[Entry]) -> None:
-        archive = [(entry.task.id, pack(entry)) for entry in leaving]
-        self.head = await self._log.append(
-            self.name, self.head.epoch, self.head.seq, self._clock.random(16), len(events), codec.encode(events), archive
-        )
+    async def _append(self, events: list[Event], leaving: list[Entry], taken: list[Taken]) -> None:
+        if events:
+            archive = [(entry.task.id, pack(entry)) for entry in leaving]
+            batch, blob, head = self._clock.random(16), codec.encode(events), self.head
+            self.head = await self._log.append(self.name, head.epoch, head.seq, batch, len(events), blob, archive, taken)
+        elif self._post is not None:
+            await self._post.settle(self.head.epoch, taken)
+        if self._post is not None:
+            self._post.gone(taken)
 
     def _again(self, batch: list[Item], error: SkepError) -> list[Item]:
         """Answers a turn that was not written. Returns what is taken again: reports, questions, what was too much at once."""
@@ -320,20 +318,22 @@ class Loop:
         while True:
             await asyncio.sleep(wait)
             try:
-                acquired = await self._log.acquire(self.name)
-                if acquired.epoch != epoch + 1:
-                    # Whoever came in between goes on, or stops as this one does: what it has in hand must not be begun twice.
-                    raise Conflict(f"epoch {acquired.epoch - 1} came after epoch {epoch}")
+                # Whoever came in between goes on, and this one stops: what it has in hand must not be begun twice.
+                acquired = await self._log.acquire(self.name, self._owner, epoch)
                 epoch = acquired.epoch
                 await self._load(acquired)
                 break
-            except Unavailable as error:
+            except (Unavailable, Exhausted) as error:  # a store that is full may be emptied, too
                 if self._stopping or loop.time() >= deadline:
                     raise
                 wait = min(2 * wait, MAX_SLEEP)
                 self._refuse_calls(error)
         self._held = True
         await self._tell_late()
+        if self._post is not None:
+            # Whether its letters were taken is known now: those that were not are still there.
+            self._inbox = deque(item for item in self._inbox if not isinstance(item[1], Enclosed))
+            self._post.again()
 
     def _refuse_calls(self, error: SkepError) -> None:
         """Nothing was done about the calls in the inbox. Reports stay there, and so do questions: these can wait."""
@@ -344,39 +344,6 @@ class Loop:
             elif not future.done():
                 future.set_exception(Unavailable(f"nothing of this was done: {error.message}", error.fix))
 
-    async def _tell_late(self) -> None:
-        """Whoever waits for a task hears of its end also when the append that held it was answered with an error."""
-        away = [name for name in self._awaited if name not in self.state.entries]
-        archived = await self._log.archived(self.name, away) if away else {}
-        for name in list(self._awaited):
-            entry = unpack(archived[name]) if name in archived else self.state.entries.get(name)
-            self._tell_waiters(name, entry)
-
-    async def _load(self, acquired: Head) -> None:
-        """Reads the state from the log: the newest snapshot, then what came after. Until then followers see the old head."""
-        state = State()
-        found = await self._log.latest(self.name)
-        if found is not None:
-            with uncollected():
-                state = State.load(found[1])
-        self._snapshot_seq = state.seq
-        # The last append of a snapshot is read again: it tells the time and the hash from which to go on.
-        seq, seen = max(state.seq - 1, 0), acquired.hash
-        while appends := await self._log.read(self.name, after=seq, limit=200):
-            with uncollected():
-                for append in appends:
-                    events = codec.decode(append.blob)
-                    if append.first > state.seq:
-                        replay(state, events)
-                    seq, seen = append.last, append.hash
-                    self._pace.seen(events[-1].at)
-        if state.seq != seq:
-            raise Bug(f"session {self.name}: the log ends at event {seq}, its replay at {state.seq}")
-        self.head = Head(acquired.epoch, seq, seen)
-        self._ring.clear()
-        self._ring_size = 0
-        self.state = state.rebuild()
-
     def _perform(self) -> None:
         fresh = self.state.due.fresh
         if not fresh or self._hands is None or (self._held and any(future is None for _, future in self._inbox)):
@@ -385,90 +352,11 @@ class Loop:
         self.state.due.fresh = []
         for key in fresh:
             command = due.command(self.state, key)
-            if command is not None:
+            if command is not None and (isinstance(command, Merge) or self._is_here(command.node)):
                 self._hands.perform(self, command, self.state.entries[key[1]])
 
-    def _publish(self, events: list[ev.Event], leaving: list[Entry]) -> None:
-        self._ring.append((self.head.seq, events))
-        self._ring_size += len(events)
-        while self._ring_size > RING and len(self._ring) > 1:
-            self._ring_size -= len(self._ring.popleft()[1])
-        if self._awaited:
-            gone = {entry.task.id: entry for entry in leaving}
-            for event in events:
-                name = getattr(event, "task", "")
-                if name in self._awaited:
-                    self._tell_waiters(name, gone.get(name) or self.state.entries.get(name))
-            if limited(self.state) and halted(self.state):
-                self._disappoint(resting(self.state))
-        if self._changed:
-            waiting, self._changed = self._changed, []
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
-
-    def _tell_waiters(self, name: str, entry: Entry | None) -> None:
-        if entry is not None and entry.state in TERMINAL:
-            for tell in self._awaited.pop(name):
-                tell(entry)
-
-    def when_done(self, task: str, tell: Told) -> None:
-        """Calls `tell` once, with the task's entry, when the log holds its end. Call it from within a query.
-
-        If the session ends here before that, or comes to rest at a limit of its plan, it is called with the error that says so.
-        """
-        self._awaited.setdefault(task, []).append(tell)
-
-    def never_mind(self, task: str, tell: Told) -> None:
-        """Takes back a `when_done` that was not answered yet."""
-        waiting = self._awaited.get(task, [])
-        if tell in waiting:
-            waiting.remove(tell)
-        if not waiting:
-            self._awaited.pop(task, None)
-
-    async def moved(self, seq: int) -> None:
-        """Returns when the log holds more than `seq` events. Raises what ended the session here, if something did."""
-        while self.head.seq <= seq:
-            if self.failure is not None:
-                raise self.failure
-            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._changed.append(changed)
-            await changed
-
-    async def follow(self, after: int) -> AsyncGenerator[tuple[int, ev.Event], None]:
-        """Every event after number `after`, then every new one as it is committed. A slow reader reads the log."""
-        seq = after
-        while True:
-            if seq >= self.head.seq:
-                if self._stopping and (self._task is None or self._task.done()):
-                    return
-                if self.failure is not None:
-                    raise self.failure
-                changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._changed.append(changed)
-                await changed
-            elif seq >= self.head.seq - self._ring_size:
-                for last, events in self._since(seq):
-                    for number, event in enumerate(events, last - len(events) + 1):
-                        if number > seq:
-                            seq = number
-                            yield seq, event
-            else:
-                for append in await self._log.read(self.name, after=seq, limit=100):
-                    for number, event in enumerate(codec.decode(append.blob), append.first):
-                        if number > seq:
-                            seq = number
-                            yield seq, event
-
-    def _since(self, seq: int) -> list[tuple[int, list[ev.Event]]]:
-        """The committed turns with events after number `seq`, oldest first, as far as memory holds them."""
-        found = []
-        for turn in reversed(self._ring):
-            if turn[0] <= seq:
-                break
-            found.append(turn)
-        return found[::-1]
+    def _is_here(self, node: str) -> bool:
+        return not self._node or (node == self._node and self.state.nodes[node].boot == self.boot)
 
     def break_off(self, error: SkepError) -> None:
         """Something that carried out its work broke Skep's own rules: the session stops here, loudly; its log is whole."""
@@ -477,18 +365,18 @@ class Loop:
             self._wake()
 
     def _fail(self, error: SkepError) -> None:
-        self.failure = error
-        self.turned()
+        super()._fail(error)
         inbox, self._inbox = list(self._inbox), deque()
         self._answer_unknown(inbox, error)
-        for future in self._changed:
-            if not future.done():
-                future.set_result(None)
-        self._changed = []
-        self._disappoint(error)
 
-    def _disappoint(self, error: SkepError) -> None:
-        """What is waited for will not come."""
-        awaited, self._awaited = self._awaited, {}
-        for tell in [tell for waiting in awaited.values() for tell in waiting]:
-            tell(error)
+
+def _letters_of(batch: list[Item]) -> list[tuple[str, int]]:
+    """Of each sender the number of its last letter that is decided in a turn."""
+    counted = ((of, not isinstance(given, Refused) or given.counts) for given, of in batch)
+    decided = [of.letter for of, counts in counted if isinstance(of, Enclosed) and counts]
+    return list({letter.sender: letter.number for letter in decided}.items())
+
+
+def _goes_on(batch: list[Item]) -> bool:
+    """Whether the last of these came in a letter that has more."""
+    return bool(batch) and isinstance(batch[-1][1], Enclosed) and not batch[-1][1].last

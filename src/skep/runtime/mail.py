@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
 
 from skep.agents.brief import fenced
-from skep.core import inputs as inp
 from skep.core.envelope import Message
 from skep.core.messages import MAX_PAYLOAD, inbox
 from skep.core.references import spell
@@ -59,10 +58,3 @@ def with_mail(told: Told, waiting: Sequence[Message]) -> Told:
         return told
     parts = [told.prompt, "# Messages for you", *(written(message) for message in waiting)]
     return msgspec.structs.replace(told, prompt="\n\n".join(parts) + "\n")
-
-
-def hand_over(waiting: Sequence[Message], hear: Callable[[str], None], report: Callable[[inp.Input], None]) -> None:
-    """Says messages to an agent at work, in order, and reports each as delivered."""
-    for message in waiting:
-        hear(written(message))
-        report(inp.Delivered(at=0, id=message.id, target=message.target))

@@ -24,7 +24,7 @@ from skep.core.topology import PERSON
 from skep.errors import SkepError
 from skep.runtime.checks import argv, shown
 from skep.runtime.deputies import Deputies, Deputy, unchanged
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from skep.runtime.views import Asked, AskView, asks_of, questions, state_of
 from skep.terminals import Profile, Terminals
 
@@ -93,7 +93,7 @@ class Teller:
 
     def __init__(
         self,
-        session: Loop,
+        session: Session,
         terminals: Terminals,
         env: Mapping[str, str],
         cwd: str,
@@ -247,7 +247,8 @@ class Lane:
         terminal.release()
         most = max(TIMEOUT, teller.session.state.plan.limits.answer_within or ANSWER_WITHIN) if entry.answers else TIMEOUT
         try:
-            ended = await asyncio.wait_for(terminal.wait(), most)
+            async with asyncio.timeout(most):
+                ended = await terminal.wait()
         except TimeoutError:
             return f"ended, as it took more than {most:g} s"
         finally:

@@ -53,6 +53,11 @@ class Door:
         """Whether this process is the owner."""
         return self._sessions is not None
 
+    async def parted(self) -> None:
+        """See `Sessions.parted`; returns at once in a client."""
+        if self._sessions is not None:
+            await self._sessions.parted()
+
     @property
     def guests(self) -> int:
         """Clients connected to this owner."""
@@ -247,7 +252,12 @@ def _repeatable(request: rq.Request[Any]) -> bool:
         | rq.Explain
         | rq.Costs
         | rq.Inbox
+        | rq.FormFleet
+        | rq.Fleets
+        | rq.SendTask
         | rq.Export
+        | rq.BackUp
+        | rq.Backups
         | rq.Diff,
     )
 

@@ -82,6 +82,7 @@ async def put_before(workspace: Workspace, state: State, gate: Entry, told: Told
     phase, tip = state.phases[gate.task.phase], state.tip
     title = gate.task.objective
     parts = [told.prompt, f"# The phase {gate.task.phase}" + (f"\n\n{title}" if title else ""), _tasks(state, gate)]
+    await workspace.have(state.session, phase.base, tip)
     diff = await workspace.diff(phase.base, tip) if phase.base and phase.base != tip else ""
     if diff:
         cut = f"\n... ({len(diff) - MAX_DIFF} more characters are not shown)" if len(diff) > MAX_DIFF else ""

@@ -9,6 +9,9 @@ from skep.agents import Spent
 from skep.config import PriceConfig
 from skep.core.model import Cost
 
+#: Runtimes whose clients tell neither dollars nor their model: the price is that of the model that the plan names.
+SILENT = frozenset({"codex"})
+
 
 class Prices:
     """The table. A model's own name goes before a pattern, a longer pattern before a shorter one.
@@ -23,6 +26,16 @@ class Prices:
     def of(self, model: str) -> PriceConfig | None:
         """What the table says of a model."""
         return next((price for pattern, price in self._table if fnmatchcase(model, pattern)), None)
+
+    def knows(self, runtime: str, model: str) -> bool:
+        """Whether what an agent spends may have a price, as far as that can be known before it has told anything.
+
+        Args:
+            model: the agent's, as its plan names it, or empty.
+        """
+        if runtime == "gemini":  # says at its beginning which model it uses, under whatever name
+            return bool(self._table)
+        return runtime not in SILENT or self.of(model) is not None
 
     def dollars(self, model: str, input: int, cached: int, output: int) -> float | None:
         """What tokens of a model come to; None if the table does not know it."""

@@ -58,7 +58,7 @@ def preview(plan: Plan, workspace: str | Path = ".", config: configuration.Confi
         Invalid, Conflict, Exhausted: it can never work there; with the reason.
     """
     folder = path_of(workspace, "workspace").expanduser().resolve()
-    return plans.preview(plans.complete(plan, config or configuration.load(folder)), node.join(folder, node.SystemClock()))
+    return plans.preview(plans.complete(plan, config or configuration.load(folder)), node.Here().join(folder, node.SystemClock()))
 
 
 def prompts(plan: Plan, workspace: str | Path = ".", config: configuration.Config | None = None) -> dict[str, str]:

@@ -23,7 +23,9 @@ def _text(report: Report) -> str:
             return f"> {_tame(report.tool)}  {_tame(report.about)[:ABOUT]}\r\n"
         return "" if report.ok else f"x {_tame(report.tool)} failed  {_tame(report.about)[:ABOUT]}\r\n"
     if isinstance(report, Spent):
-        price = "price unknown" if report.usd is None else f"${report.usd:.4f}"
+        price = "price unknown" if report.usd is None else "its price is told later" if report.owing else f"${report.usd:.4f}"
+        if report.usd and not (report.input or report.cached or report.output):
+            return f"$ {price} for what was told above\r\n"
         return f"$ {report.input + report.cached} tokens in, {report.output} out, {price}\r\n"
     if isinstance(report, Waits):
         until = f" until {datetime.fromtimestamp(report.until / 1000):%H:%M:%S}" if report.until else ""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from msgspec import Struct
 
 from skep.core.estimates import Estimate
+from skep.core.fleet import Fleet, Route
 from skep.core.inputs import Input
 from skep.core.model import Plan, Task
 from skep.core.placement import Explanation
 from skep.runtime.choice import ChoiceView
+from skep.runtime.costs import CostView
+from skep.runtime.kept import BackupView, PruneView
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.ready import Readiness
-from skep.runtime.views import Brief, ClaimView, CostView, InquiryView, Need, Result, SessionView, TaskView
+from skep.runtime.swarms import FleetView, FormedView
+from skep.runtime.views import Brief, ClaimView, InquiryView, Landing, Need, RecordingView, Result, SessionView, TaskView
 from skep.terminals.pool import Stats
 
 R = TypeVar("R")
@@ -26,7 +30,7 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 class OwnerView(Struct, frozen=True, kw_only=True):
     """Who owns the state folder: its process, when it began (ms), the sessions it works on, clients connected to it.
 
-    `claims`: tasks that are held by hand.
+    `claims`: tasks that are held by hand. `store`: the address of the store that it shares with others, without a password.
     `terminals`: what the pool of them did since the owner began, and how long commands took.
     """
 
@@ -37,6 +41,7 @@ class OwnerView(Struct, frozen=True, kw_only=True):
     claims: int = 0
     terminals: Stats | None = None
     confinement: str = ""
+    store: str = ""
 
 
 class Who(Request[OwnerView], frozen=True, tag="who"):
@@ -96,12 +101,16 @@ class Stop(Request[int], frozen=True, tag="stop"):
 
 
 class Submit(Request[tuple[str, ...]], frozen=True, tag="submit"):
-    """Hands tasks over; answers with their ids once they are durable. The same key again is the same submission."""
+    """Hands tasks over; answers with their ids once they are durable. The same key again is the same submission.
+
+    `carry`: the session is carried out here from now on, if nobody else does.
+    """
 
     session: str
     tasks: tuple[Task, ...]
     key: str = ""
     by: str = ""
+    carry: bool = True
 
 
 class Tell(Request[Any], frozen=True, tag="tell"):
@@ -209,11 +218,83 @@ class Inquire(Request[InquiryView], frozen=True, tag="inquire"):
     by: str = ""
 
 
+class Recordings(Request[list[RecordingView]], frozen=True, tag="recordings"):
+    """Where what the attempts at a task printed can be had, oldest first."""
+
+    session: str
+    task: str
+
+
+class GetRecording(Request[bytes], frozen=True, tag="recording"):
+    """A recording that is in the store, as a file holds it. Raises NotFound if it is not there."""
+
+    session: str
+    task: str
+    attempt: int
+    part: str = ""
+
+
+class LookOn(Request[bytes], frozen=True, tag="look-on"):
+    """What an attempt that runs on another node has printed so far, as a recording's file. Empty if that node shows nothing.
+
+    It shows it while it is asked for, so the first answers are empty.
+    """
+
+    session: str
+    task: str
+    attempt: int
+
+
 class Follow(Request[None], frozen=True, tag="follow"):
     """A stream of (number, event) after a number, without end."""
 
     session: str
     after: int = 0
+
+
+class FormFleet(Request[FormedView], frozen=True, tag="form-fleet"):
+    """Makes a fleet what it is to be; answers with what that changes. `dry`: nothing is changed.
+
+    Raises Conflict if a session of a swarm is there already and is none of the fleet's, unless it may `adopt` such.
+    """
+
+    fleet: Fleet
+    dry: bool = False
+    adopt: bool = False
+    by: str = ""
+
+
+class RemoveFleet(Request[tuple[str, ...]], frozen=True, tag="remove-fleet"):
+    """Forgets a fleet; answers with the sessions of its swarms, which stay. Raises NotFound; Conflict while tasks are owed."""
+
+    fleet: str
+    by: str = ""
+
+
+class ResizeFleet(Request[FormedView], frozen=True, tag="resize-fleet"):
+    """Gives the swarms of a fleet the slots that are recommended for them; answers with what that changes."""
+
+    fleet: str
+    by: str = ""
+
+
+class Fleets(Request[list[FleetView]], frozen=True, tag="fleets"):
+    """A fleet as it stands, or (an empty name) all of them, as they were formed. Raises NotFound."""
+
+    fleet: str = ""
+
+
+class SendTask(Request[Route], frozen=True, tag="send-task"):
+    """Sends a task to the best swarm of a fleet; answers with why, and its id there. The same key again is the same submission.
+
+    `carry`: that session is carried out here from now on, if nobody else does.
+    """
+
+    fleet: str
+    task: Task
+    key: str
+    carry: bool = False
+    by: str = ""
 
 
 class Fork(Request[SessionView], frozen=True, tag="fork"):
@@ -245,15 +326,47 @@ class Import(Request[SessionView], frozen=True, tag="import"):
     by: str = ""
 
 
-class Landing(Struct, frozen=True, kw_only=True):
-    """Where a session's work is now: its commit, and the branch that was moved there ("" for a folder that is no repository).
+class BackUp(Request[list[BackupView]], frozen=True, tag="back-up"):
+    """Backs a session up, or all; answers with a view for each, whether it went well or not.
 
-    `head`: the branch that is checked out, "" if HEAD is detached; the user's files followed only if it is the one that moved.
+    `to`: a folder, empty = the one of the settings. `keep`: so many of each session stay; 0 = all.
     """
 
-    commit: str
-    branch: str
-    head: str
+    session: str = ""
+    all: bool = False
+    to: str = ""
+    keep: int = 0
+
+
+class Backups(Request[list[BackupView]], frozen=True, tag="backups"):
+    """The backups in a folder, newest first, each read whole and checked; of one session or (an empty name) of all."""
+
+    session: str = ""
+    folder: str = ""
+
+
+class Restore(Request[SessionView], frozen=True, tag="restore"):
+    """Makes a session, paused, from a backup; it takes over the name that the backup is of. Whoever had it keeps all but that.
+
+    `path`: a file, or the folder whose newest good one is taken; empty = that of the settings. `until`: as it was
+    then, wall-clock ms; 0 = at the end. Raises NotFound, naming what is damaged, if no file is good.
+    """
+
+    session: str
+    path: str = ""
+    until: int = 0
+    by: str = ""
+
+
+class Prune(Request[list[PruneView]], frozen=True, tag="prune"):
+    """Removes sessions that ended so long ago, each once it is in an archive; answers with a view of each.
+
+    `older`: such as 30d, empty = as the settings say. `dry`: nothing is done, only told. Raises Invalid if nothing says how
+    old, Conflict while another process does the same.
+    """
+
+    older: str = ""
+    dry: bool = False
 
 
 class Land(Request[Landing], frozen=True, tag="land"):
@@ -350,11 +463,20 @@ AnyRequest = (
     | Claim
     | Settled
     | Inquire
+    | FormFleet
+    | RemoveFleet
+    | ResizeFleet
+    | Fleets
+    | SendTask
     | Follow
     | Fork
     | Export
     | MakeReceipt
     | Import
+    | BackUp
+    | Backups
+    | Restore
+    | Prune
     | Land
     | Discard
     | Drop
@@ -363,41 +485,10 @@ AnyRequest = (
     | Candidates
     | Diff
     | OpenTask
+    | Recordings
+    | GetRecording
+    | LookOn
 )
 
 #: Request -> type of its answer, for decoding what comes through the socket.
-ANSWERS: dict[type, Any] = {
-    Who: OwnerView,
-    ListSessions: list[Brief],
-    Create: SessionView,
-    Ensure: SessionView,
-    Activate: SessionView,
-    Revise: SessionView,
-    Stop: int,
-    Submit: tuple[str, ...],
-    Tell: Any,
-    Status: SessionView,
-    GetTask: TaskView,
-    Await: list[Result],
-    Settle: SessionView,
-    Explain: Explanation | None,
-    Foretell: Estimate,
-    Costs: CostView,
-    Inbox: list[Need],
-    Ready: list[Readiness],
-    Claim: ClaimView,
-    Settled: TaskView,
-    Inquire: InquiryView,
-    Fork: SessionView,
-    Export: int,
-    MakeReceipt: bytes,
-    Import: SessionView,
-    Land: Landing,
-    Discard: list[str],
-    Drop: list[str],
-    Message: Handed,
-    Messages: MailView,
-    Candidates: ChoiceView,
-    Diff: str,
-    OpenTask: str,
-}
+ANSWERS: dict[type, Any] = {asked: get_args(vars(asked)["__orig_bases__"][0])[0] for asked in get_args(AnyRequest)}

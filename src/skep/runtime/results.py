@@ -22,8 +22,10 @@ from skep.runtime.choice import ChoiceView, choice_view
 from skep.runtime.homes import set_aside
 from skep.runtime.mail import Handed, MailView, mail_view
 from skep.runtime.names import stem_of
+from skep.runtime.parcel import Parcel
 from skep.runtime.parts import Parts
-from skep.runtime.views import SessionView
+from skep.runtime.shared import opened_with
+from skep.runtime.views import Landing, SessionView
 from skep.workspace.erase import erase
 
 if TYPE_CHECKING:
@@ -100,17 +102,18 @@ class Results:
             return state
 
         shown = await self._sessions.names.shown(origin)
-        view = await self._copied(name, shown if asked.restore else name, fill)
+        view = await self.copied(name, shown if asked.restore else name, fill)
         if asked.restore:
             await self._sessions.names.give(origin, f"{origin}@{len(events)}", "")
         return view
 
-    async def _copied(self, name: str, shown: str, fill: Callable[[], Awaitable[State]]) -> SessionView:
-        """A session that is filled with the log of another: whole, or not there."""
+    async def copied(self, name: str, shown: str, fill: Callable[[], Awaitable[State]]) -> SessionView:
+        """A session that is filled with the log of another: whole, or not there. It goes by `shown`, if that is anything."""
         await self._parts.log.create(name, self._now())
         try:
             state = await fill()
-            await self._sessions.names.give(name, shown, state.plan.source)
+            if shown:
+                await self._sessions.names.give(name, shown, state.plan.source)
         except BaseException:
             await asyncio.shield(self._sessions.live.discard(name))
             raise
@@ -118,7 +121,8 @@ class Results:
 
     async def _export(self, asked: rq.Export) -> int:
         session = await self._sessions.names.resolve(asked.session)
-        return await copies.export(self._parts.log, self._parts.blobs, self._parts.workspace, session, Path(asked.path))
+        name, seq = await self._sessions.names.shown(session), (await self._parts.log.row(session)).head.seq
+        return (await copies.save(self._parts, session, name, Path(asked.path), seq)).size
 
     async def _receipt(self, asked: rq.MakeReceipt) -> bytes:
         from skep.runtime import receipt  # cryptography takes its time, and few ask for a receipt
@@ -137,29 +141,31 @@ class Results:
 
     async def _import(self, asked: rq.Import) -> SessionView:
         parts = self._parts
-        exported = await copies.read(Path(asked.path))
-        name = await self._sessions.next_name(stem_of(exported.session))
-
-        async def fill() -> State:
-            return await copies.load(parts.log, parts.blobs, parts.workspace, exported, name, self._now(), asked.by)
-
-        return await self._copied(name, name, fill)
+        parcel = await copies.aside(Parcel, Path(asked.path), parts.log.seal)
+        try:
+            carried = await copies.aside(copies.read, parcel)
+            name = await self._sessions.next_name(stem_of(parcel.manifest.session))
+            return await self.copied(name, name, lambda: copies.load(parts, parcel, carried, name, asked.by))
+        finally:
+            parcel.close()
 
     async def _refuse_rehearsal(self, session: str, why: str) -> None:
         if await self._sessions.live.look(session, lambda state: state.plan.rehearsal):
             raise Conflict(f"session {session} is a rehearsal: {why}", "`skep run FILE` without --rehearse does the work.")
 
-    async def _land(self, asked: rq.Land) -> rq.Landing:
+    async def _land(self, asked: rq.Land) -> Landing:
         session = await self._sessions.names.resolve(asked.session)
         await self._refuse_rehearsal(session, "its work is not for your branch")
-        tip, base, own = await self._sessions.live.look(session, lambda state: (state.tip, state.base, state.branch))
+        opened, tip = await self._sessions.live.look(session, lambda state: (opened_with(state), state.tip))
+        base, own = opened.base, opened.branch
         if not base or tip == base:
             raise Conflict(f"session {session} has merged nothing", "`skep status` shows what its tasks did.")
+        await self._parts.workspace.enter(session, opened, tip)
         commit = await self._parts.workspace.land(session, asked.branch, asked.squash)
         loop = await self._sessions.live.loop(session, hands=False)
         branch = asked.branch or own
         await loop.tell(inp.Landed(at=self._now(), branch=branch, commit=commit, tip=tip, by=asked.by))
-        return rq.Landing(commit=commit, branch=branch, head=await self._parts.workspace.head())
+        return Landing(commit=commit, branch=branch, head=await self._parts.workspace.head())
 
     async def _discard(self, asked: rq.Discard) -> list[str]:
         session = await self._sessions.names.resolve(asked.session)
@@ -245,6 +251,7 @@ class Results:
         old, new = await self._sessions.live.look(session, ends)
         if not old or not new or old == new:
             return ""
+        await self._parts.workspace.have(session, old, new)
         return await self._parts.workspace.diff(old, new, asked.color, asked.stat)
 
     async def _open_task(self, asked: rq.OpenTask) -> str:

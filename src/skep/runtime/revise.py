@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from skep.core.model import Plan, Task, TaskState
 from skep.core.state import State, unpack
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from skep.store import Log
 from skep.workflow import definitions
 
@@ -14,7 +14,7 @@ from skep.workflow import definitions
 AGAIN = ("failed", "gave-up", "cancelled", "skipped")
 
 
-async def kept(log: Log, loop: Loop, plan: Plan) -> tuple[tuple[str, ...], dict[str, TaskState]]:
+async def kept(log: Log, loop: Session, plan: Plan) -> tuple[tuple[str, ...], dict[str, TaskState]]:
     """Compares the session's tasks with those of the new plan.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from skep.errors import SkepError
@@ -18,12 +18,18 @@ from skep.security import Bounds
 #: Seconds between two looks; more where looking takes long, so that it takes one part in `SHARE` of a processor at most.
 PAUSE = 3.0
 SHARE = 20
+#: Files and folders that are looked at without a thread.
+FEW = 32
 #: Bytes that every file and folder counts for at least: one without content takes room too. It also bounds what a look can meet.
 ENTRY = 4_096
 
 
 class Full(SkepError):
     """An attempt has taken more room on the disk than it may."""
+
+
+class Many(Exception):
+    """More is there than was to be looked at."""
 
 
 @asynccontextmanager
@@ -40,7 +46,7 @@ async def bounded(within: Bounds | None) -> AsyncIterator[None]:
         yield
         return
     room = Room(within.own, within.limits.disk_total)
-    await asyncio.to_thread(room.begin)
+    await _aside(room.begin)
     try:
         async with asyncio.timeout(None) as alarm:
             watch = asyncio.ensure_future(_watch(room, alarm))
@@ -49,7 +55,7 @@ async def bounded(within: Bounds | None) -> AsyncIterator[None]:
             finally:
                 watch.cancel()
                 await asyncio.wait([watch])
-        await asyncio.to_thread(room.look)
+        await _aside(room.look)
     except TimeoutError:
         if not room.why:
             raise
@@ -57,12 +63,20 @@ async def bounded(within: Bounds | None) -> AsyncIterator[None]:
         raise Full(room.why, "Raise `disk_total` of the sandbox if it needs as much.")
 
 
+async def _aside(look: Callable[[int | None], None]) -> None:
+    """Looks: in a thread, unless little is there."""
+    try:
+        look(FEW)
+    except Many:
+        await asyncio.to_thread(look, None)
+
+
 async def _watch(room: Room, alarm: asyncio.Timeout) -> None:
     pause = PAUSE
     while not room.why:
         await asyncio.sleep(pause)
         began = time.monotonic()
-        await asyncio.to_thread(room.look)
+        await _aside(room.look)
         pause = max(PAUSE, SHARE * (time.monotonic() - began))
     alarm.reschedule(asyncio.get_running_loop().time())
 
@@ -82,13 +96,16 @@ class Room:
         #: Why it is too much; empty = it is not.
         self.why = ""
 
-    def begin(self) -> None:
-        """Remembers what is there."""
-        self._before, self._shut = measure(self._folders)
+    def begin(self, few: int | None = None) -> None:
+        """Remembers what is there. Raises Many as `measure` does."""
+        self._before, self._shut = measure(self._folders, None, few)
 
-    def look(self) -> None:
-        """Compares. A folder that cannot be read may be so for a moment, but not at two looks one after the other."""
-        size, shut = measure(self._folders, self._before + self._most)
+    def look(self, few: int | None = None) -> None:
+        """Compares. A folder that cannot be read may be so for a moment, but not at two looks one after the other.
+
+        Raises Many as `measure` does; then nothing was compared.
+        """
+        size, shut = measure(self._folders, self._before + self._most, few)
         if size - self._before > self._most:
             self.why = f"it took more room on the disk than the {self._most:,} bytes that it may (`disk_total`)"
         elif hidden := shut & self._shut:
@@ -96,14 +113,19 @@ class Room:
         self._shut = shut
 
 
-def measure(folders: Sequence[str], most: int | None = None) -> tuple[int, frozenset[str]]:
+def measure(folders: Sequence[str], most: int | None = None, few: int | None = None) -> tuple[int, frozenset[str]]:
     """How many bytes of the disk the files in these folders take, and which folders cannot be read.
 
     Files with several names count once; links are not followed; what goes while this looks does not count.
 
     Args:
         most: where it stops counting; what it returns is more than that then. None = nowhere.
+        few: files and folders after which it gives up; None = never.
+
+    Raises:
+        Many: there are more than `few`.
     """
+    count = 0
     total, linked, shut = 0, set[tuple[int, int]](), set[str]()
     left = list(folders)
     while left:
@@ -111,6 +133,9 @@ def measure(folders: Sequence[str], most: int | None = None) -> tuple[int, froze
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
+                    count += 1
+                    if few is not None and count > few:
+                        raise Many
                     try:
                         found = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:

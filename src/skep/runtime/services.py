@@ -21,7 +21,7 @@ from skep.errors import SkepError, Unavailable
 from skep.runtime.attempt import Node
 from skep.runtime.bounds import bounds, settled
 from skep.runtime.checks import argv, check, setups
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 from skep.terminals import Exit, Profile, Tail, Terminal
 from skep.terminals.transcript import Transcript
 
@@ -84,7 +84,7 @@ class Services:
         self._node = node
         self._sets: dict[str, _Set] = {}
 
-    async def ready(self, session: Loop) -> dict[str, str]:
+    async def ready(self, session: Session) -> dict[str, str]:
         """Returns when all services of the session are ready: the variables with their ports.
 
         Raises:
@@ -118,7 +118,7 @@ class Services:
             return said
         return replace(said, network=(*said.network, *(f"127.0.0.1:{one.port}" for one in found.running)))
 
-    async def _begin(self, session: Loop, found: _Set) -> None:
+    async def _begin(self, session: Session, found: _Set) -> None:
         """The checkout, its setup, and every service."""
         node, plan, base = self._node, session.state.plan, session.state.base
         nonce = found.nonce

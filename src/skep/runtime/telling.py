@@ -7,13 +7,13 @@ from typing import Any
 
 from skep.core import inputs as inp
 from skep.errors import Unavailable
-from skep.runtime.loop import Loop
+from skep.runtime.session import Session
 
 #: Times that it is told, and the wait before the second, seconds; it doubles.
 AGAIN, WAIT = 5, 0.2
 
 
-async def told(session: Loop, given: inp.Input) -> Any:
+async def told(session: Session, given: inp.Input) -> Any:
     """The session's answer. `given` has a name of its own by which the session knows it: told twice it counts once.
 
     Raises:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from skep.core.budgets import spent_by
 from skep.core.envelope import QUESTION
 from skep.core.estimates import Estimate
 from skep.core.messages import inbox
-from skep.core.model import PRIORITY_RANK, TERMINAL, Budget, Cost, Entry, Limits, Output
+from skep.core.model import PRIORITY_RANK, TERMINAL, Cost, Entry, Limits, Output
 from skep.core.placement import INPROCESS, lacks
 from skep.core.references import spell
 from skep.core.retry import retries_of
@@ -114,6 +113,8 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     `limit`: it is paused because a limit was reached. `live`: somebody carries it out.
     `estimate`: what it was foretold to cost, in the answer to its creation alone.
     `untold`: what went wrong with notifications since somebody carries it out.
+    `unpublished`: what is in the way of publishing it for others to see.
+    `unread`: which letter to it is passed over, as nobody with the key of the hive put it there.
     `worked`: ms at work before it was paused last; `resumed`: since when it is at work (ms), 0 while it is paused.
     `rehearsal`: stand-ins take the place of the agents.
     """
@@ -128,6 +129,8 @@ class SessionView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     live: bool = False
     idle: str = ""
     untold: str = ""
+    unpublished: str = ""
+    unread: str = ""
     estimate: Estimate | None = None
     seq: int = 0
     opened: int = 0
@@ -204,22 +207,18 @@ class Need(Struct, frozen=True, kw_only=True):
     live: bool = False
 
 
-class CostView(Struct, frozen=True, kw_only=True):
-    """What a session has spent; tasks are those of its live state, `took` is what their attempts that are over took, ms.
+class RecordingView(Struct, frozen=True, kw_only=True):
+    """What an attempt printed (an empty `part`), or what a check of its work printed (`verify`, `merge`).
 
-    `kinds` are the kinds of agents that have a budget, `budgets` of agents and tasks that have one.
+    `where`: `here`, in the file `path`; in the `store`; `nothing` was printed; `away`: on `node` if anywhere, and not available
+    here. `node`: where it was printed; empty if that is not known.
     """
 
-    session: str
-    name: str
-    total: Cost
-    limits: Limits
-    tasks: dict[str, Cost]
-    agents: dict[str, Cost]
-    models: dict[str, Cost]
-    kinds: dict[str, Cost] = {}
-    budgets: dict[str, Budget] = {}
-    took: dict[str, int] = {}
+    attempt: int
+    part: str = ""
+    where: Literal["here", "store", "nothing", "away"]
+    path: str = ""
+    node: str = ""
 
 
 class Brief(Struct, frozen=True, kw_only=True):
@@ -233,6 +232,17 @@ class Brief(Struct, frozen=True, kw_only=True):
     done: int
     live: bool
     objective: str = ""
+
+
+class Landing(Struct, frozen=True, kw_only=True):
+    """Where a session's work is now: its commit, and the branch that was moved there ("" for a folder that is no repository).
+
+    `head`: the branch that is checked out, "" if HEAD is detached; the user's files followed only if it is the one that moved.
+    """
+
+    commit: str
+    branch: str
+    head: str
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -368,22 +378,12 @@ def state_of(entry: Entry) -> str:
     return SHOWN.get(entry.state, entry.state)
 
 
-def cost_view(state: State, name: str) -> CostView:
-    """What was spent."""
-    return CostView(
-        session=state.session,
-        name=name,
-        total=state.cost,
-        limits=state.plan.limits,
-        tasks={name: entry.cost for name, entry in state.entries.items() if entry.cost is not None},
-        agents={name: agent.cost for name, agent in state.agents.items() if agent.cost is not None},
-        models=dict(state.costs),
-        kinds={name: replace(spent_by(state, name)) for name, spec in state.specs.items() if spec.budget is not None},
-        budgets={
-            **{name: entry.task.budget for name, entry in state.entries.items() if entry.task.budget is not None},
-            **{name: spec.budget for name, spec in state.specs.items() if spec.budget is not None},
-        },
-        took={name: entry.spent for name, entry in state.entries.items() if entry.cost is not None},
+def brief(state: State, session: str, name: str, opened: int, live: bool) -> Brief:
+    """A session in one line."""
+    tasks, done = state.counter - state.counts.get("replaced", 0), state.counts.get("done", 0)
+    about = state.plan.objective
+    return Brief(
+        session=session, name=name, state=status_of(state), opened=opened, tasks=tasks, done=done, live=live, objective=about
     )
 
 
@@ -395,6 +395,11 @@ def status_of(state: State) -> str:
         bad = any(state.counts.get(kind) for kind in ("failed", "gave-up", "cancelled"))
         return "failed" if bad or _skipped_for_want(state) else "completed"
     return "paused" if state.paused else "active"
+
+
+def goes_on(state: State) -> bool:
+    """Whether something may be done in a session, so that somebody must carry it out."""
+    return status_of(state) == "active"
 
 
 def _skipped_for_want(state: State) -> bool:

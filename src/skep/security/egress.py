@@ -2,7 +2,8 @@
 
 A program with hosts to reach has a network of its own, in which there is nothing but a loopback with one listener. That listener
 was made there before the program began, and handed over through the door, a Unix socket that no confined program sees: the
-proxy accepts on it from outside. So whose connection it is follows from the listener alone; nothing of Skep's runs inside.
+proxy accepts on it from outside. So whose connection it is follows from the listener alone; nothing of Skep's runs inside. It is
+closed when the program has ended, so that its network goes too.
 
 Hosts on this machine's own loopback, such as a model served there, are found where they are: the launcher listens on their
 addresses in the program's network too, and what comes to those goes there and nowhere else. So programs need no proxy for them,
@@ -19,7 +20,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from msgspec import Struct
 
 from skep.errors import Invalid, Unavailable
 
-#: Where the proxy listens in a network of its own: no port that anybody gives to a server.
+#: Where the proxy listens in a network of its own: no port that anybody gives to a server, or the next below that is free.
 PORT = 1023
 #: Ports of hosts that are named without one.
 WEB = (80, 443)
@@ -94,6 +95,11 @@ def near(hosts: Iterable[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted({(address, host.port) for host in map(parse, hosts) if host.exact and (address := _near(host.name))}))
 
 
+def own_port(nearby: Collection[tuple[str, int]]) -> int:
+    """Where the proxy listens in a network in which these addresses on the loopback are taken."""
+    return next(port for port in range(PORT, PORT - MOST, -1) if ("127.0.0.1", port) not in nearby)
+
+
 def _near(name: str) -> str:
     """The address of a name that means this machine itself; empty if it is none."""
     if name == "localhost":
@@ -148,7 +154,8 @@ class Egress:
         self._listening: socket.socket | None = None
         self._hosts: dict[str, list[Host]] = {}  # by nonce
         self._near: dict[str, tuple[tuple[str, int], ...]] = {}
-        self._servers: dict[str, list[asyncio.Server]] = {}
+        # By nonce: of each program, what tells that it ended (a file descriptor) and who accepts on its listeners.
+        self._programs: dict[str, dict[int, list[asyncio.Server]]] = {}
         self._tunnels: dict[str, set[asyncio.Task[None]]] = {}
 
     def admit(self, nonce: str, hosts: Iterable[str]) -> None:
@@ -165,8 +172,9 @@ class Egress:
         """They may not any more; what is open is closed."""
         self._hosts.pop(nonce, None)
         self._near.pop(nonce, None)
-        for server in self._servers.pop(nonce, []):
-            server.close()
+        for watch in list(self._programs.get(nonce, ())):
+            self._release(nonce, watch)
+        self._programs.pop(nonce, None)
         for task in self._tunnels.pop(nonce, set()):
             task.cancel()
 
@@ -213,11 +221,13 @@ class Egress:
         fds: list[int] = []
         try:
             data, fds, _, _ = socket.recv_fds(visitor, 200, MOST)
-            _, uid, _ = struct.unpack("3i", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid, uid, _ = struct.unpack("3i", visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             nonce = data.decode(errors="replace")
             if len(fds) == 1 + len(self._near.get(nonce, ())) and uid == os.getuid() and nonce in self._hosts:
+                watch = os.pidfd_open(pid)  # the launcher, which becomes the program
+                self._programs.setdefault(nonce, {})[watch] = []
                 listeners = [socket.socket(fileno=fds.pop()) for _ in range(len(fds))][::-1]
-                task = loop.create_task(self._serve(nonce, listeners, visitor))
+                task = loop.create_task(self._serve(nonce, listeners, visitor, watch))
                 under_way = self._tunnels.setdefault(nonce, set())
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
@@ -228,8 +238,9 @@ class Egress:
             os.close(fd)
         visitor.close()
 
-    async def _serve(self, nonce: str, listeners: list[socket.socket], visitor: socket.socket) -> None:
+    async def _serve(self, nonce: str, listeners: list[socket.socket], visitor: socket.socket, watch: int) -> None:
         """The first listener is the proxy's, each of the others that of one host that is near."""
+        loop, servers = asyncio.get_running_loop(), self._programs[nonce][watch]
 
         async def connected(there: tuple[str, int] | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             open_now = self._tunnels.setdefault(nonce, set())
@@ -250,9 +261,20 @@ class Egress:
         for listener, there in zip(listeners, (None, *self._near[nonce]), strict=True):
             listener.setblocking(False)
             server = await asyncio.start_server(partial(connected, there), sock=listener, limit=HEAD)
-            self._servers.setdefault(nonce, []).append(server)
+            servers.append(server)
+        # What the program sent before it ended is accepted in the same round of the loop: they are closed after that.
+        loop.add_reader(watch, loop.call_soon, self._release, nonce, watch)
         with visitor, contextlib.suppress(OSError):
             visitor.send(b"!")
+
+    def _release(self, nonce: str, watch: int) -> None:
+        """A program has ended: nothing of its network is held any more, but for connections that are still passed on."""
+        servers = self._programs.get(nonce, {}).pop(watch, None)
+        if servers is not None:
+            asyncio.get_running_loop().remove_reader(watch)
+            os.close(watch)
+            for server in servers:
+                server.close()
 
     async def _request(self, nonce: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, full: bool) -> None:
         try:
@@ -314,7 +336,8 @@ async def _connect(addresses: list[str], port: int) -> tuple[asyncio.StreamReade
     failed = OSError("no address")
     for address in addresses[:4]:
         try:
-            return await asyncio.wait_for(asyncio.open_connection(address, port), PATIENCE / 4)
+            async with asyncio.timeout(PATIENCE / 4):
+                return await asyncio.open_connection(address, port)
         except (OSError, TimeoutError) as error:
             failed = OSError(f"{address}: {error}")
     raise failed
@@ -325,7 +348,8 @@ async def _only_one(source: asyncio.StreamReader, target: asyncio.StreamWriter) 
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         head = b"HTTP/1.1 100"
         while head.startswith(b"HTTP/1.1 100"):  # goes before the answer itself
-            head = await asyncio.wait_for(source.readuntil(b"\r\n\r\n"), IDLE)
+            async with asyncio.timeout(IDLE):
+                head = await source.readuntil(b"\r\n\r\n")
             first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
             kept = [line for line in lines if not line.lower().startswith((b"connection:", b"keep-alive:", b"proxy-"))]
             target.write(b"\r\n".join([first, *kept, b"Connection: close", b"", b""]))
@@ -335,7 +359,8 @@ async def _only_one(source: asyncio.StreamReader, target: asyncio.StreamWriter) 
 async def _pass_on(there: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A connection to a host that is near."""
     with contextlib.suppress(OSError, TimeoutError):
-        back, onward = await asyncio.wait_for(asyncio.open_connection(*there), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            back, onward = await asyncio.open_connection(*there)
         with contextlib.closing(onward):
             await asyncio.gather(_copy(reader, onward), _copy(back, writer))
 
@@ -343,7 +368,11 @@ async def _pass_on(there: tuple[str, int], reader: asyncio.StreamReader, writer:
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     """Bytes from one to the other, no faster than they are taken, until one has no more or nothing comes for long."""
     with contextlib.suppress(OSError, TimeoutError):
-        while data := await asyncio.wait_for(source.read(_CHUNK), IDLE):
+        while True:
+            async with asyncio.timeout(IDLE):
+                data = await source.read(_CHUNK)
+            if not data:
+                break
             target.write(data)
             await target.drain()
     with contextlib.suppress(OSError):
@@ -351,8 +380,8 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             target.write_eof()
 
 
-def variables() -> dict[str, str]:
+def variables(nearby: Collection[tuple[str, int]] = ()) -> dict[str, str]:
     """The environment by which programs find the proxy. What is near needs none."""
-    proxy = f"http://127.0.0.1:{PORT}"
+    proxy = f"http://127.0.0.1:{own_port(nearby)}"
     upper = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": "localhost,127.0.0.1,::1"}
     return {**upper, **{name.lower(): value for name, value in upper.items()}, "NODE_USE_ENV_PROXY": "1"}

@@ -34,6 +34,7 @@ class Group:
 
     def __init__(self, name: str, limits: Limits) -> None:
         self._name, self._limits = f"{PREFIX}{name}", limits
+        self._made = False
         self._folders: dict[Path, dict[str, str]] = {}  # of version 2 all controllers share one
         self._bounded = {controller for controller in places() if _rules(controller, limits)}
         for controller in sorted(self._bounded):
@@ -45,6 +46,7 @@ class Group:
         Raises:
             Unavailable: the kernel refused a limit. The process must not be let go then.
         """
+        self._made = True
         try:
             for folder, rules in self._folders.items():
                 if not folder.is_dir():
@@ -62,7 +64,7 @@ class Group:
 
     def close(self) -> None:
         """Removes the groups. One with processes left stays until `sweep`."""
-        for folder in self._folders:
+        for folder in self._folders if self._made else ():
             with contextlib.suppress(OSError):
                 folder.rmdir()
 

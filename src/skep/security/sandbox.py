@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from skep.errors import Unavailable
 from skep.security import Bounds, confine, seccomp
-from skep.security.egress import PORT
+from skep.security.egress import own_port
 from skep.security.tools import copy_etc, inside
 from skep.terminals import Profile
 
@@ -107,7 +107,7 @@ def own_home(profile: Profile, bounds: Bounds) -> str:
 
 def handing_over(profile: Profile, bounds: Bounds) -> dict[str, object]:
     """What `skep.security.confine` is told about the door."""
-    return {"door": bounds.door, "listeners": (("127.0.0.1", PORT), *bounds.near), "nonce": profile.nonce}
+    return {"door": bounds.door, "listeners": (("127.0.0.1", own_port(bounds.near)), *bounds.near), "nonce": profile.nonce}
 
 
 def _mounts(bounds: Bounds, profile: Profile) -> dict[str, tuple[str, str]]:

@@ -17,6 +17,8 @@ from skep.store.durable import UNFINISHED, Draft, make_folder, sync_folder
 
 #: Bytes of one blob that is put from memory.
 LARGEST_BLOB = 64 * 2**20
+#: What a place is claimed with, beside its blobs.
+CLAIM = "store"
 _CHUNK = 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -27,6 +29,9 @@ class FileBlobs:
     Args:
         folder: made if it is not there.
         largest: bytes of one blob that is put from memory.
+
+    Raises:
+        Unavailable: it cannot be made.
     """
 
     def __init__(self, folder: Path, largest: int = LARGEST_BLOB) -> None:
@@ -35,7 +40,10 @@ class FileBlobs:
         self._pins: Counter[str] = Counter()
         #: Held while a pin is set and while an unpinned blob is removed, so that nothing is removed after it was pinned.
         self._guard = threading.Lock()
-        make_folder(folder)
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise refused(folder, error) from None
 
     async def put(self, data: bytes) -> str:
         """See `Blobs.put`.
@@ -69,6 +77,30 @@ class FileBlobs:
     async def sweep(self, marked: frozenset[str], older_than: int) -> int:
         """See `Blobs.sweep`."""
         return await asyncio.to_thread(self._sweep, marked, older_than)
+
+    async def claimed(self) -> str:
+        """See `Place.claimed`."""
+        return await asyncio.to_thread(self._claimed)
+
+    async def claim(self, mark: str) -> None:
+        """See `Place.claim`."""
+        await asyncio.to_thread(self._claim, mark)
+
+    def _claimed(self) -> str:
+        try:
+            return (self._folder / CLAIM).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise refused(self._folder, error) from None
+
+    def _claim(self, mark: str) -> None:
+        try:
+            with Draft(self._folder) as draft:
+                draft.file.write(mark.encode())
+                draft.keep(self._folder / CLAIM)
+        except OSError as error:
+            raise refused(self._folder, error) from None
 
     def _put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()

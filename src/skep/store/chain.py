@@ -8,7 +8,7 @@ whole store is put back to an older state of itself.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
@@ -46,8 +46,8 @@ class Tail(Struct, frozen=True, gc=False):
         return Tail(head, last.first, last.batch) if last else Tail(head)
 
 
-def seal(key: bytes, *parts: bytes | str | int) -> bytes:
-    """HMAC-SHA256 over parts, each with its length in front, so that no two lists of parts look alike."""
+def pack(*parts: bytes | str | int) -> bytes:
+    """Parts, each with its length in front, so that no two lists of parts look alike."""
     pieces = []
     for part in parts:
         if isinstance(part, int):
@@ -56,7 +56,12 @@ def seal(key: bytes, *parts: bytes | str | int) -> bytes:
             part = part.encode("utf-8", "surrogatepass")
         pieces.append(len(part).to_bytes(8, "big"))
         pieces.append(part)
-    return hmac.digest(key, b"".join(pieces), "sha256")
+    return b"".join(pieces)
+
+
+def seal(key: bytes, *parts: bytes | str | int) -> bytes:
+    """HMAC-SHA256 over packed parts."""
+    return hmac.digest(key, pack(*parts), "sha256")
 
 
 def link(key: bytes, session: str, before: bytes, first: int, last: int, epoch: int, batch: bytes, blob: bytes) -> bytes:
@@ -77,6 +82,16 @@ def seal_archived(key: bytes, session: str, task: str, blob: bytes) -> bytes:
 def seal_snapshot(key: bytes, session: str, seq: int, there: bytes, blob: bytes) -> bytes:
     """What proves that `blob` is the state after event `seq` of the very log whose append up to it has the hash `there`."""
     return seal(key, "snapshot", session, seq, there, blob)
+
+
+def seal_text(key: bytes, text: bytes) -> bytes:
+    """What proves that somebody who has the key wrote a text that lies outside of the store."""
+    return seal(key, "text", text)
+
+
+def node_secret(key: bytes, node: str) -> bytes:
+    """The secret of the node of a name: whoever has only that cannot tell another one's, nor the key."""
+    return seal(key, "node", node)
 
 
 def check_archived(key: bytes, session: str, task: str, blob: bytes, sealed: bytes) -> None:
@@ -121,20 +136,49 @@ def extend(key: bytes, session: str, tail: Tail, epoch: int, seq: int, batch: by
     return Append(*fields, link(key, session, head.hash, *fields))
 
 
+def check_follows(session: str, epoch: int, after: int) -> None:
+    """Raises Conflict if epoch `epoch` is not the one that is to be followed, `after`; -1 follows any."""
+    if after not in (-1, epoch):
+        raise Conflict(
+            f"session {session} has another owner: epoch {epoch} came after epoch {after}",
+            fix="Leave it to that owner.",
+        )
+
+
+def follows(key: bytes, session: str, head: Head, append: Append) -> bool:
+    """Whether an append is the one that comes after `head`, with a good seal."""
+    return in_place(head, append) and fits(key, session, head.hash, append)
+
+
+def in_place(head: Head, append: Append) -> bool:
+    """Whether an append says of itself that it comes after `head`."""
+    return append.first == head.seq + 1 and append.last >= append.first and append.epoch >= head.epoch
+
+
+def fits(key: bytes, session: str, before: bytes, append: Append) -> bool:
+    """Whether the hash of an append is that of what it holds, behind one whose hash is `before`."""
+    fields = (append.first, append.last, append.epoch, append.batch, append.blob)
+    return hmac.compare_digest(append.hash, link(key, session, before, *fields))
+
+
 def check_page(key: bytes, session: str, before: Append | None, page: Iterable[Append]) -> None:
     """Checks appends that follow `before` (None: that begin the log).
 
     Raises:
         Invalid: naming the first event that is not what was written.
     """
-    seq, hash_before, epoch = (before.last, before.hash, before.epoch) if before else (0, GENESIS, 1)
+    check_each(session, before, page, lambda there, append: fits(key, session, there, append))
+
+
+def check_each(session: str, before: Append | None, page: Iterable[Append], good: Callable[[bytes, Append], bool]) -> None:
+    """Checks that each append follows the one before, and is `good` behind the hash of that one. Raises as `check_page`."""
+    head = Head(before.epoch, before.last, before.hash) if before else Head(1, 0, GENESIS)
     for append in page:
-        fields = (append.first, append.last, append.epoch, append.batch, append.blob)
-        if append.first != seq + 1 or append.last < append.first or append.epoch < epoch:
-            raise damaged(session, seq + 1, "it does not follow the one before")
-        if not hmac.compare_digest(append.hash, link(key, session, hash_before, *fields)):
-            raise damaged(session, seq + 1, "its hash does not fit")
-        seq, hash_before, epoch = append.last, append.hash, append.epoch
+        if not in_place(head, append):
+            raise damaged(session, head.seq + 1, "it does not follow the one before")
+        if not good(head.hash, append):
+            raise damaged(session, head.seq + 1, "its hash does not fit")
+        head = Head(append.epoch, append.last, append.hash)
 
 
 def check_end(key: bytes, session: str, head: Head, sealed: bytes, last: Append | None) -> None:
@@ -165,6 +209,17 @@ def check_note(session: str, note: str) -> None:
     """Raises Invalid for a note that is too long."""
     if len(note.encode("utf-8", "surrogatepass")) > LONGEST_NOTE:
         raise Invalid(f"session {session}: its note has more than {LONGEST_NOTE} bytes")
+
+
+def check_unchanged(session: str, there: Head, head: Head | None, letters: int = 0) -> None:
+    """Raises Conflict unless a log that is to be dropped still ends at `head` (None = anywhere) and no letter waits."""
+    if head is not None and ((there.epoch, there.seq, there.hash) != (head.epoch, head.seq, head.hash) or letters):
+        raise changed(session)
+
+
+def changed(session: str) -> Conflict:
+    """What is raised when a session that is to be dropped goes on."""
+    return Conflict(f"session {session} goes on: somebody wrote to it meanwhile", fix="Look with `skep status`.")
 
 
 def taken(session: str) -> Conflict:

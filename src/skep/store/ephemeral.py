@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from msgspec import Struct, field
 
 from skep.errors import Unavailable
-from skep.store import Append, Head, SessionRow, chain
+from skep.store import Append, Head, Packed, Recorded, SessionRow, Taken, chain, letters
 from skep.store.blobs import LARGEST_BLOB, check_digest, lost, open_regular, spoiled, too_large
+from skep.store.ephemeral_mail import Ears, EphemeralMail
 
 
 class EphemeralSession(Struct):
@@ -25,9 +26,15 @@ class EphemeralSession(Struct):
     head: Head
     sealed: bytes
     note: str = ""
+    owner: str = ""
+    #: Since which epoch it is the business of whoever carries sessions out; 0 = it rests.
+    awake: int = 0
+    mail: EphemeralMail = field(default_factory=EphemeralMail)
     log: list[Append] = field(default_factory=list)
     snapshots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     archive: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    #: (task, attempt, part) -> where its recording is.
+    recordings: dict[tuple[str, int, str], Recorded] = field(default_factory=dict)
 
     def before(self, index: int) -> Append | None:
         """The append before the one at `index` of the log."""
@@ -41,7 +48,7 @@ class EphemeralSession(Struct):
 
 
 class EphemeralDisk:
-    """What lies under any number of `EphemeralLog`s and `EphemeralBlobs`, and stays when they go.
+    """What lies under any number of `EphemeralLog`s, `EphemeralBlobs` and inboxes, and stays when they go.
 
     Args:
         key: of the hash chain; nobody needs to keep this one.
@@ -51,6 +58,13 @@ class EphemeralDisk:
         self.key = key
         self.sessions: dict[str, EphemeralSession] = {}
         self.blobs: dict[str, tuple[bytes, int]] = {}
+        #: Kind -> rest of the name -> until when, holder, note.
+        self.leases: dict[str, dict[str, tuple[int, str, str]]] = {}
+        self.ears = Ears()
+        #: Session, task and attempt -> until when what it prints is shown, and that.
+        self.shown: dict[tuple[str, str, int], tuple[int, bytes]] = {}
+        #: Session -> commit -> where it can be had.
+        self.commits: dict[str, dict[str, Packed]] = {}
 
 
 class EphemeralLog:
@@ -62,6 +76,8 @@ class EphemeralLog:
         self._disk = disk or EphemeralDisk()
         self._key = self._disk.key
         self._closed = False
+        #: The epochs in which sessions were acquired here.
+        self._epochs: dict[str, int] = {}
 
     async def create(self, session: str, at: int) -> None:
         """See `Log.create`."""
@@ -70,12 +86,15 @@ class EphemeralLog:
             raise chain.taken(session)
         self._sessions()[session] = EphemeralSession(at, chain.EMPTY, chain.seal_head(self._key, session, chain.EMPTY))
 
-    async def acquire(self, session: str) -> Head:
+    async def acquire(self, session: str, owner: str = "", after: int = -1) -> Head:
         """See `Log.acquire`."""
         kept = self._session(session)
         last, before = kept.before(len(kept.log)), kept.before(len(kept.log) - 1)
         chain.check_page(self._key, session, before, kept.log[-1:])
         chain.check_end(self._key, session, kept.head, kept.sealed, last)
+        chain.check_follows(session, kept.head.epoch, after)
+        kept.owner = owner
+        kept.awake = self._epochs[session] = kept.head.epoch + 1
         return self._end(session, kept, Head(kept.head.epoch + 1, kept.head.seq, kept.head.hash))
 
     async def append(
@@ -87,16 +106,23 @@ class EphemeralLog:
         count: int,
         blob: bytes,
         archive: Sequence[tuple[str, bytes]] = (),
+        taken: Sequence[Taken] = (),
     ) -> Head:
         """See `Log.append`."""
+        letters.check_taken(session, taken)
         kept = self._session(session)
         tail = chain.Tail.of(kept.head, kept.before(len(kept.log)))
         fresh = chain.extend(self._key, session, tail, epoch, seq, batch, count, blob)
         if fresh is None:
             return kept.head
+        kept.mail.check(session, taken)
+        kept.awake = epoch
         kept.log.append(fresh)
         for task, entry in archive:
             kept.archive[task] = (chain.seal_archived(self._key, session, task, entry), entry)
+        self._disk.ears.append(session, fresh)
+        for sender, answer in kept.mail.take(taken):
+            self._disk.ears.answer(session, sender, answer)
         return self._end(session, kept, Head(epoch, fresh.last, fresh.hash))
 
     async def read(self, session: str, after: int = 0, limit: int = 1000) -> list[Append]:
@@ -108,6 +134,18 @@ class EphemeralLog:
         if start + limit > len(kept.log):
             chain.check_end(self._key, session, kept.head, kept.sealed, kept.before(len(kept.log)))
         return page
+
+    def follows(self, session: str, head: Head, append: Append) -> bool:
+        """See `Log.follows`."""
+        return chain.follows(self._key, session, head, append)
+
+    def seal(self, text: bytes) -> bytes:
+        """See `Log.seal`."""
+        return chain.seal_text(self._key, text)
+
+    def seal_to(self, node: str, text: bytes) -> bytes:
+        """See `Log.seal_to`."""
+        return chain.seal_text(chain.node_secret(self._key, node), text)
 
     async def verify(self, session: str) -> Head:
         """See `Log.verify`."""
@@ -142,9 +180,29 @@ class EphemeralLog:
         for task in sorted(task for task in kept.archive if task > after):
             yield task, self._archived(session, kept, task)
 
-    async def sessions(self) -> list[SessionRow]:
+    async def sessions(self, after: str = "") -> list[SessionRow]:
         """See `Log.sessions`."""
-        rows = [SessionRow(name, kept.created, kept.head, kept.note) for name, kept in self._sessions().items()]
+        names = list(self._sessions())
+        return self._rows(names[names.index(after) + 1 :] if after in self._sessions() else names)
+
+    async def awake(self) -> list[SessionRow]:
+        """See `Log.awake`."""
+        return self._rows([name for name, kept in self._sessions().items() if kept.awake])
+
+    async def rest(self, session: str) -> None:
+        """See `Log.rest`."""
+        kept = self._session(session)
+        if kept.awake == self._epochs.get(session):
+            kept.awake = 0
+
+    async def row(self, session: str) -> SessionRow:
+        """See `Log.row`."""
+        self._session(session)
+        return self._rows([session])[0]
+
+    def _rows(self, names: Iterable[str]) -> list[SessionRow]:
+        there = [(name, self._disk.sessions[name]) for name in names]
+        rows = [SessionRow(name, kept.created, kept.head, kept.note, kept.owner) for name, kept in there]
         return sorted(rows, key=lambda row: row.created)
 
     async def annotate(self, session: str, note: str) -> None:
@@ -152,9 +210,10 @@ class EphemeralLog:
         chain.check_note(session, note)
         self._session(session).note = note
 
-    async def drop(self, session: str) -> None:
+    async def drop(self, session: str, head: Head | None = None) -> None:
         """See `Log.drop`."""
-        self._session(session)
+        kept = self._session(session)
+        chain.check_unchanged(session, kept.head, head, len(kept.mail.inbox))
         del self._sessions()[session]
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from skep.errors import Conflict, Exhausted, SkepError, Unavailable
-from skep.store import Append, Head, SessionRow, chain
+from skep.store import Append, Head, SessionRow, Taken, chain, letters
 from skep.store.chain import LAST_EVENT
 from skep.store.folder import Files, explain_read, mark
 from skep.store.schema import LAST_SESSION, place
@@ -90,9 +90,9 @@ class SqliteLog:
         chain.check_name(session)
         await self._write(partial(self._create, session, at))
 
-    async def acquire(self, session: str) -> Head:
+    async def acquire(self, session: str, owner: str = "", after: int = -1) -> Head:
         """See `Log.acquire`."""
-        return await self._write(partial(self._acquire, session))
+        return await self._write(partial(self._acquire, session, after))
 
     async def append(
         self,
@@ -103,14 +103,29 @@ class SqliteLog:
         count: int,
         blob: bytes,
         archive: Sequence[tuple[str, bytes]] = (),
+        taken: Sequence[Taken] = (),
     ) -> Head:
         """See `Log.append`. A caller that is cancelled leaves the append as it is: it may well be written."""
+        if taken:
+            raise letters.not_shared()
         size = len(blob) + sum(len(entry) for _, entry in archive)
         return await self._write(partial(self._append, session, epoch, seq, batch, count, blob, archive), size)
 
     async def read(self, session: str, after: int = 0, limit: int = 1000) -> list[Append]:
         """See `Log.read`."""
         return (await self._read(partial(self._page, session, after, limit)))[0]
+
+    def follows(self, session: str, head: Head, append: Append) -> bool:
+        """See `Log.follows`."""
+        return chain.follows(self._key, session, head, append)
+
+    def seal(self, text: bytes) -> bytes:
+        """See `Log.seal`."""
+        return chain.seal_text(self._key, text)
+
+    def seal_to(self, node: str, text: bytes) -> bytes:
+        """See `Log.seal_to`."""
+        return chain.seal_text(chain.node_secret(self._key, node), text)
 
     async def verify(self, session: str) -> Head:
         """See `Log.verify`."""
@@ -140,18 +155,34 @@ class SqliteLog:
                 yield task, blob
             after = page[-1][0]
 
-    async def sessions(self) -> list[SessionRow]:
+    async def sessions(self, after: str = "") -> list[SessionRow]:
         """See `Log.sessions`."""
-        return await self._read(self._sessions)
+        rows = await self._read(self._sessions)
+        place = next((place for place, row in enumerate(rows, 1) if row.session == after), 0)
+        return rows[place:]
+
+    async def awake(self) -> list[SessionRow]:
+        """See `Log.awake`."""
+        return await self.sessions()
+
+    async def rest(self, session: str) -> None:
+        """See `Log.rest`. Nobody else would want to know."""
+
+    async def row(self, session: str) -> SessionRow:
+        """See `Log.row`."""
+        rows = await self._read(partial(self._sessions, session))
+        if not rows:
+            raise chain.missing(session)
+        return rows[0]
 
     async def annotate(self, session: str, note: str) -> None:
         """See `Log.annotate`."""
         chain.check_note(session, note)
         await self._write(partial(self._annotate, session, note), len(note))
 
-    async def drop(self, session: str) -> None:
+    async def drop(self, session: str, head: Head | None = None) -> None:
         """See `Log.drop`. The session is gone at once; its rows go in slices, so that other sessions need not wait for them."""
-        await self._erase(await self._write(partial(self._hide, session)))
+        await self._erase(await self._write(partial(self._hide, session, head)))
 
     async def _erase(self, number: int) -> None:
         await self._read(partial(self._drop_snapshots, number))
@@ -196,8 +227,9 @@ class SqliteLog:
             (session, at, head.epoch, head.seq, head.hash, chain.seal_head(self._key, session, head)),
         )
 
-    def _acquire(self, session: str) -> Head:
+    def _acquire(self, session: str, after: int) -> Head:
         number, old, last = self._check_end(self._files.writer, session)
+        chain.check_follows(session, old.epoch, after)
         head = Head(old.epoch + 1, old.seq, old.hash)
         self._move(session, number, old, head)
         self._tails[session] = number, chain.Tail.of(head, last)
@@ -248,8 +280,9 @@ class SqliteLog:
         if self._files.writer.execute("UPDATE session SET note = ? WHERE name = ?", (note, session)).rowcount != 1:
             raise chain.missing(session)
 
-    def _hide(self, session: str) -> int:
-        number, _, _ = _find(self._files.writer, session)
+    def _hide(self, session: str, head: Head | None) -> int:
+        number, there, _ = _find(self._files.writer, session)
+        chain.check_unchanged(session, there, head)
         self._files.writer.execute("UPDATE session SET name = ? WHERE number = ?", (f"{_DROPPED}{number}", number))
         self._tails.pop(session, None)
         return number
@@ -325,10 +358,12 @@ class SqliteLog:
             chain.check_end(self._key, session, head, sealed, page[-1] if page else before)
         return page, head
 
-    def _sessions(self) -> list[SessionRow]:
+    def _sessions(self, session: str = "") -> list[SessionRow]:
+        """All sessions, or the one of that name."""
+        which = ("WHERE name = ?", (session,)) if session else ("", ())
         with self._reading("the store") as database:
             rows = database.execute(
-                "SELECT name, created, epoch, seq, hash, note FROM session ORDER BY created, number"
+                f"SELECT name, created, epoch, seq, hash, note FROM session {which[0]} ORDER BY created, number", which[1]
             ).fetchall()
         return [SessionRow(name, created, Head(epoch, seq, mark), note) for name, created, epoch, seq, mark, note in rows]
 

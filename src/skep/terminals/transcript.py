@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import hashlib
 import json
 import os
@@ -42,7 +43,12 @@ _event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 def place(folder: Path, session: str, task: str, n: int, part: str = "") -> Path:
     """The file of an attempt's recording; `part` names what is not the agent itself (`verify`, `merge`)."""
     name = f"{n}-{part}.cast" if part else f"{n}.cast"
-    return folder / quote(session, safe="").replace(".", "%2E") / hashlib.sha256(task.encode()).hexdigest()[:24] / name
+    return of_session(folder, session) / hashlib.sha256(task.encode()).hexdigest()[:24] / name
+
+
+def of_session(folder: Path, session: str) -> Path:
+    """The folder of all recordings of a session."""
+    return folder / quote(session, safe="").replace(".", "%2E")
 
 
 def recordings(folder: Path, session: str, task: str) -> list[tuple[int, str]]:
@@ -198,6 +204,19 @@ class Recording:
         tails = sorted(int(number) for number in numbers if number.isdecimal())
         return {0: self.path} | {number: _tail_path(self.path, number) for number in tails}
 
+    def size(self) -> int:
+        """Bytes of it so far."""
+        found = 0
+        for path in self._files().values():
+            with contextlib.suppress(FileNotFoundError):  # nothing was printed, or joined to the head, or thrown away
+                found += path.stat().st_size
+        return found
+
+    def header(self) -> bytes:
+        """Its first line, which is no event."""
+        with self.path.open("rb") as file:
+            return file.readline()
+
     def events(self) -> Iterator[Event]:
         """Every event so far; a last line that is not whole yet is left out."""
         return self._fresh({}, -1.0)
@@ -257,25 +276,32 @@ class Recording:
         for at, kind, text in self.events():
             await asyncio.sleep(min(max(0.0, at - before), most) / speed)
             before = at
-            if kind == "o":
-                yield text
+            yield text if kind == "o" else _shown(text)
 
-    async def follow(self, over: asyncio.Event, interval: float = 0.1) -> AsyncIterator[str]:
-        """What is there, then what comes, until `over` is set and everything is read. Looks every `interval` seconds."""
+    async def follow(self, over: asyncio.Event, interval: float = 0.1, after: float = -1.0) -> AsyncIterator[str]:
+        """What is there, then what comes, until `over` is set and everything is read. Looks every `interval` seconds.
+
+        Args:
+            after: events up to this time (s since its beginning) are left out.
+        """
         offsets: dict[Path, int] = {}
-        after = -1.0
         while True:
             last = over.is_set()
             for at, kind, text in self._fresh(offsets, after):
                 after = at
-                if kind == "o":
-                    yield text
+                yield text if kind == "o" else _shown(text)
             if last:
                 return
             try:
-                await asyncio.wait_for(over.wait(), interval)
+                async with asyncio.timeout(interval):
+                    await over.wait()
             except TimeoutError:
                 continue
+
+
+def _shown(mark: str) -> str:
+    """A mark among output, in a line of its own."""
+    return f"\r\n[{mark}]\r\n"
 
 
 def _parse(line: bytes) -> Event | None:

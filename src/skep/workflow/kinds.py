@@ -209,6 +209,14 @@ class Moment(Struct, frozen=True):
         return {"anyOf": [*Duration().schema()["anyOf"], {"type": "string", "pattern": "^[0-9]{4}-?[0-9W]"}]}
 
 
+def size_of(text: str) -> int:
+    """The bytes that a text such as `512MiB` means; -1 if it is none."""
+    if (match := re.fullmatch(_SIZE, text)) is None:
+        return -1
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" kmgt".index((prefix or " ").lower())))
+
+
 class Size(Struct, frozen=True):
     """Bytes, or text such as `512MiB`; read as bytes."""
 
@@ -217,9 +225,8 @@ class Size(Struct, frozen=True):
     def read(self, node: Node, name: str, problems: Problems) -> Any:
         value = node.value if isinstance(node, Scalar) else None
         size = -1
-        if isinstance(value, str) and (match := re.fullmatch(_SIZE, value)):
-            number, prefix, binary = match.groups()
-            size = int(float(number) * (1024 if binary else 1000) ** (" kmgt".index((prefix or " ").lower())))
+        if isinstance(value, str):
+            size = size_of(value)
         elif isinstance(value, int) and not isinstance(value, bool):
             size = value
         return size if 0 <= size <= MAX_SIZE else wrong(self, node, name, problems)

@@ -113,7 +113,7 @@ def parse(
         objective=values.get("objective", ""),
         inputs=given,
         limits=msgspec.convert(values.get("limits", {}), Limits),
-        agents=tuple(_agent(name, spec, name in voters) for name, spec in values.get("agents", {}).items()),
+        agents=tuple(agent(name, spec, name in voters) for name, spec in values.get("agents", {}).items()),
         tasks=linked((*(_task(draft, now) for draft in drafts.values()), *gates), {}),
         verify=values.get("verify"),
         setup=_commands(environment.get("setup", ())),
@@ -244,7 +244,7 @@ def _gate(name: str, spec: Mapping[str, Any]) -> Task:
     )
 
 
-def _agent(name: str, spec: dict[str, Any], votes: bool) -> AgentSpec:
+def agent(name: str, spec: dict[str, Any], votes: bool) -> AgentSpec:
     """Agents are as many as there is work for, voters as many as there are to be votes."""
     confined = {"sandbox": _confined(spec["sandbox"])} if "sandbox" in spec else {}
     return msgspec.convert({"name": name, "count": int(votes), **spec, **confined}, AgentSpec)

@@ -65,10 +65,15 @@ INPUT = Record(
 
 BUDGET = Record(
     "Budget",
-    "What may be spent, as the agents' clients report it.",
+    "What may be spent: money and tokens as the agents' clients report them, time by Skep's own clock.",
     {
         "usd": Field(Number(0, 1_000_000, whole=False), "Dollars.", "no bound"),
         "tokens": Field(Number(0, 10**15), "Tokens read and written.", "no bound"),
+        "time": Field(
+            Duration(),
+            "Time at work, of all attempts together: not while a person is asked, nor parked, verified or merged.",
+            "no bound",
+        ),
     },
 )
 

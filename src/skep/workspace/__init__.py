@@ -1,25 +1,34 @@
-"""Port Workspace: where attempts work and how their results come together. `git` is the only backend; `copy` a use of it."""
+"""Port Workspace: where attempts work and how their results come together. `git` is the only backend; `copy` a use of it.
+
+Port Commits: how the commits of a session reach the repositories of other machines.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from msgspec import Struct
 
 from skep.core.intent import Candidate
+from skep.store import Blobs, Listing
+
+if TYPE_CHECKING:
+    from skep.workspace.remote import Remote
 
 
 class Opened(Struct, frozen=True, gc=False):
-    """What a session starts from: the commit, the user's branch (empty if detached), git or copy, and what is left out.
+    """What a session starts from: the commit, the user's branch (empty if detached), how it is kept, and what is left out.
 
-    `left_out` is the number of uncommitted files that are not part of it.
+    `kind`: "copy" of a plain folder, "git", or "git:<folder>" in a folder of the repository, from its top. `left_out` is the
+    number of uncommitted files that are not part of it.
     """
 
     base: str
     branch: str
     kind: str
-    left_out: int
+    left_out: int = 0
 
 
 class Built(Struct, frozen=True, gc=False):
@@ -55,6 +64,63 @@ class Around(Struct, frozen=True, kw_only=True, gc=False):
     env: dict[str, str] = {}
 
 
+class Limits(Struct, frozen=True, gc=False):
+    """The most that a bundle may be: bytes as it is sent, objects, bytes of all unpacked and of one, deltas upon deltas."""
+
+    packed: int = 64 << 20
+    objects: int = 1_000_000
+    unpacked: int = 16 << 30
+    object: int = 256 << 20
+    depth: int = 250
+
+
+#: What is taken in where nothing else is said.
+LIMITS = Limits()
+
+
+class Commits(Protocol):
+    """The commits of sessions, for every machine that works on them."""
+
+    async def publish(self, session: str, commit: str, have: Sequence[str] = ()) -> None:
+        """Makes a commit that is here available to others, durably; one that is published already costs nothing.
+
+        Args:
+            have: published commits that it builds on: what they lead to is not sent again.
+
+        Raises:
+            NotFound: one of those was not published.
+            Invalid: a commit is not here.
+            Exhausted: it is too large to be sent.
+            Unavailable: the store or git fails; publish it again.
+        """
+
+    async def ensure(self, session: str, commit: str) -> None:
+        """Brings a published commit, with all that leads to it, into the repository here, and keeps it from collection.
+
+        Raises:
+            NotFound: it is not here and was not published.
+            Invalid: what was published is damaged, or holds what git forbids.
+            Exhausted: it is larger than the limits here.
+            Unavailable: the store, the disk or git fails; it can be repeated.
+        """
+
+    async def fork(self, origin: str, session: str) -> None:
+        """Makes available to a forked session what its origin has published."""
+
+    async def ensure_all(self, session: str) -> None:
+        """Brings all commits that a session published into the repository here. Raises as `ensure` does."""
+
+    async def forget(self, session: str) -> None:
+        """The session is gone: nothing of it is available any more."""
+
+    async def collect(self, known: Callable[[], Awaitable[Collection[str]]]) -> int:
+        """Removes what lies in a shared repository for sessions that are gone; returns how many refs.
+
+        Args:
+            known: tells the sessions that there are; it is asked after the repository, so that what is newer stays.
+        """
+
+
 class Workspace(Protocol):
     """Worktrees, refs and merges of one workspace folder. All refs are `refs/skep/<session>/...`, ids percent-encoded.
 
@@ -64,6 +130,27 @@ class Workspace(Protocol):
 
     async def begin(self, session: str) -> Opened:
         """Checks the base, makes `refs/skep/<session>/main` and `.../base` at it. Repeating it changes nothing."""
+
+    async def adopt(self, session: str, opened: Opened, tip: str) -> None:
+        """Makes the refs of a session that began on another machine, its branch at `tip`; both commits must be here.
+
+        Later calls move the branch to `tip`, wherever it is: the session's log says where it belongs.
+        Raises Conflict if this workspace is kept in another way than the session's (`Opened.kind`).
+        """
+
+    async def enter(self, session: str, opened: Opened, tip: str) -> None:
+        """Before a session is worked on here: it may have begun, and gone on, on another machine.
+
+        Args:
+            opened: what its log says that it began with.
+            tip: where the log has its branch, and where it is afterwards. A merge here that nobody recorded is made anew.
+        """
+
+    async def have(self, session: str, *commits: str) -> None:
+        """Before commits of a session are looked at: others may have made them. Empty ones are none."""
+
+    def commits(self, blobs: Blobs, listing: Listing, limits: Limits = LIMITS, remote: Remote | None = None) -> Commits:
+        """The commits in this repository, exchanged with other machines through a shared store, or a shared repository."""
 
     async def sessions(self) -> set[str]:
         """Names of all sessions that have refs here, also of those that another state folder made."""
@@ -119,7 +206,10 @@ class Workspace(Protocol):
         """Where the session's branch is."""
 
     async def pin(self, session: str, ref: str, commit: str) -> None:
-        """Keeps a commit from collection under `refs/skep/<session>/<ref>`; `ref`: `wip/<task>/<n>`, the id as it is."""
+        """Keeps a commit from collection under `refs/skep/<session>/<ref>`; `ref`: `wip/<task>/<n>`, the id as it is.
+
+        A commit that came from elsewhere (`Commits.ensure`) has its place with that.
+        """
 
     async def refs(self, session: str) -> dict[str, str]:
         """All refs of a session: name below the session, as it was given -> commit."""
@@ -127,11 +217,23 @@ class Workspace(Protocol):
     async def drop(self, session: str, names: Sequence[str]) -> None:
         """Removes refs that `pin` or `capture` made; git may collect what nothing else holds."""
 
-    async def bundle(self, session: str) -> bytes:
-        """All commits of a session, as git bundles them."""
+    async def bundle(self, session: str, into: BinaryIO) -> None:
+        """Writes all commits of a session, as git bundles them."""
 
-    async def unbundle(self, session: str, data: bytes, origin: str) -> None:
-        """Makes a session's refs of what `bundle` gave for the session `origin`. Raises Invalid for anything else."""
+    async def gather(self, session: str) -> None:
+        """Before a session is bundled for good: brings here what others made of it. Raises as `Commits.ensure` does."""
+
+    async def prove(self, session: str, file: Path, tip: str) -> None:
+        """Checks that `unbundle` could make all of a session's refs of what `bundle` wrote, in a repository that has none of it.
+
+        Raises Invalid if it could not.
+        """
+
+    async def unbundle(self, session: str, file: Path, origin: str, tip: str) -> None:
+        """Makes a session's refs of what `bundle` wrote for the session `origin`, its branch at `tip`, which it had been at.
+
+        Raises Invalid for anything else.
+        """
 
     async def fork(self, origin: str, session: str, tip: str) -> None:
         """Gives a forked session refs of its own, its branch at `tip`."""
@@ -152,8 +254,11 @@ class Workspace(Protocol):
     async def forget(self, session: str, keep: Sequence[str] = ()) -> list[str]:
         """Removes the session's worktrees and refs but for those in `keep`; returns refs that it refused to remove (unmerged)."""
 
+    async def unmerged(self, session: str) -> list[str]:
+        """The refs of a session whose work nothing else here holds, as nothing of the user's does where there is none."""
+
     async def abandon(self, session: str, unmerged: bool = False) -> list[str]:
-        """Removes all refs of a session whose state folder is gone. Raises NotFound if there are none.
+        """Removes all refs of a session whose state folder, or whose log, is gone. Raises NotFound if there are none.
 
         Returns those that alone hold work; if there are any, and `unmerged` does not say to drop them, nothing was removed.
         """

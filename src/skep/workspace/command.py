@@ -16,7 +16,7 @@ import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from skep.errors import Exhausted, Invalid, SkepError, Unavailable
 
@@ -153,27 +153,33 @@ class Git:
     async def run(
         self,
         *args: str,
-        stdin: bytes = b"",
+        stdin: bytes | BinaryIO = b"",
         env: Mapping[str, str] | None = None,
         config: Sequence[str] = (),
         ok: Collection[int] = (0,),
+        into: BinaryIO | None = None,
+        most: int = 0,
+        under: Sequence[str] = (),
     ) -> Ran:
         """Runs a command.
 
         Args:
             args: subcommand and arguments.
-            stdin: what it reads.
+            stdin: what it reads; of a file, unbuffered, from where it stands.
             env: further variables.
             config: further settings, `name=value`.
             ok: exit codes that are an answer; empty = all.
+            into: where its output goes instead of into the answer.
+            most: bytes of output after which it is ended; 0 = OUTPUT.
+            under: a program with its arguments that starts git.
 
         Raises:
             Unavailable: git is missing, failed, or took longer than PATIENCE; the message is git's own last line.
             Invalid: a commit is not there.
-            Exhausted: it printed more than OUTPUT bytes.
+            Exhausted: it printed more than that.
         """
         async with self.gate:
-            ran = await self._spawn(args, stdin, env or {}, config)
+            ran = await self._spawn([*under, *self._command(args, config)], args[0], stdin, env or {}, into, most or OUTPUT)
         if ok and ran.code not in ok:
             raise self.failure(args, ran)
         return ran
@@ -203,16 +209,26 @@ class Git:
             command.append(f"--work-tree={self.tree}" if self.tree else "--bare")
         return [*command, *args]
 
-    async def _spawn(self, args: Sequence[str], stdin: bytes, env: Mapping[str, str], config: Sequence[str]) -> Ran:
+    async def _spawn(
+        self,
+        command: Sequence[str],
+        name: str,
+        stdin: bytes | BinaryIO,
+        env: Mapping[str, str],
+        into: BinaryIO | None,
+        most: int,
+    ) -> Ran:
         variables = {**environment(), **env}
         if self.index is not None:
             variables["GIT_INDEX_FILE"] = str(self.index)
+        told = stdin if isinstance(stdin, bytes) else b""
+        feed = asyncio.subprocess.PIPE if told else asyncio.subprocess.DEVNULL
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command(args, config),
+                *command,
                 cwd=self.cwd,
                 env=variables,
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdin=feed if isinstance(stdin, bytes) else stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 process_group=0,  # Ctrl-C on the terminal is for Skep; git finishes what it began
@@ -225,10 +241,11 @@ class Git:
             raise Unavailable(f"git cannot be started: {error.strerror}.", "Free memory and processes, and repeat.") from error
         try:
             async with asyncio.timeout(PATIENCE):
-                _, out, err = await asyncio.gather(_feed(process, stdin), _read(process, args[0]), _listen(process))
+                reading = _read(process, name, into, most)
+                _, out, err = await asyncio.gather(_feed(process, told), reading, _listen(process))
                 return Ran(await process.wait(), out, err)
         except TimeoutError:
-            raise Unavailable(f"git {args[0]} took longer than {PATIENCE:.0f} s.", "See whether the disk answers.") from None
+            raise Unavailable(f"git {name} took longer than {PATIENCE:.0f} s.", "See whether the disk answers.") from None
         finally:
             if process.returncode is None:
                 _terminate(process)
@@ -254,17 +271,20 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
         process.stdin.close()
 
 
-async def _read(process: asyncio.subprocess.Process, name: str) -> bytes:
+async def _read(process: asyncio.subprocess.Process, name: str, into: BinaryIO | None, most: int) -> bytes:
     assert process.stdout is not None
     data, size = bytearray(), 0
     while chunk := await process.stdout.read(1 << 16):
         size += len(chunk)
-        if size <= OUTPUT:
+        if size > most:
+            if process.returncode is None:
+                _terminate(process)
+        elif into is None:
             data += chunk
-        elif process.returncode is None:
-            _terminate(process)
-    if size > OUTPUT:
-        raise Exhausted(f"git {name} printed more than {OUTPUT >> 20} MB.", "Ask for less, or run git yourself.")
+        else:
+            into.write(chunk)
+    if size > most:
+        raise Exhausted(f"git {name} printed more than {most >> 20} MB.", "Ask for less, or run git yourself.")
     return bytes(data)
 
 

@@ -26,6 +26,20 @@ async def forget(place: Place, refs: Refs, session: str, keep: Collection[str], 
     at = await refs.all(session)
     if not at and not await refs.about(session):
         return []
+    refused = await unmerged(place, refs, session, keep)
+    if refused and whole:
+        return refused
+    staying = {*keep, *refused} & at.keys()
+    if staying:
+        staying |= {name for name in at if name == BASE or name.startswith(f"{LANDED}/")} | {ABOUT}
+    gone = [name for name in (*at, ABOUT) if name not in staying]
+    await refs.change([f"delete {refs.name(session, name)}" for name in gone])
+    return refused
+
+
+async def unmerged(place: Place, refs: Refs, session: str, keep: Collection[str] = ()) -> list[str]:
+    """The refs of a session whose work nothing else holds, but for those in `keep`; see `forget`."""
+    at = await refs.all(session)
     work = {name: commit for name, commit in at.items() if name not in keep and not _follows(name)}
     safe = await _elsewhere(place.git, refs.below(session))
     safe |= {commit for name, commit in at.items() if name in keep}
@@ -35,15 +49,7 @@ async def forget(place: Place, refs: Refs, session: str, keep: Collection[str], 
         refused.append(MAIN)
         safe.add(work.pop(MAIN))
     unheld = await _unheld(place.git, set(work.values()), safe)
-    refused += sorted(name for name, commit in work.items() if commit in unheld)
-    if refused and whole:
-        return refused
-    staying = {*keep, *refused} & at.keys()
-    if staying:
-        staying |= {name for name in at if name == BASE or name.startswith(f"{LANDED}/")} | {ABOUT}
-    gone = [name for name in (*at, ABOUT) if name not in staying]
-    await refs.change([f"delete {refs.name(session, name)}" for name in gone])
-    return refused
+    return refused + sorted(name for name, commit in work.items() if commit in unheld)
 
 
 def _follows(name: str) -> bool:

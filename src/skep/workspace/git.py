@@ -6,21 +6,25 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from skep.core.intent import Candidate
-from skep.errors import Conflict, Invalid, NotFound
-from skep.workspace import Around, Built, Clash, Opened, merge, snapshot
+from skep.errors import Conflict, Invalid, NotFound, Unavailable
+from skep.store import Blobs, Listing
+from skep.workspace import LIMITS, Around, Built, Clash, Commits, Limits, Opened, merge, snapshot
 from skep.workspace.around import Surroundings
-from skep.workspace.bundle import bundle, unbundle
+from skep.workspace.bundle import bundle, prove, unbundle
 from skep.workspace.capture import capture
 from skep.workspace.command import oid, shown
 from skep.workspace.commits import commit, worded
 from skep.workspace.copyback import copy_back
 from skep.workspace.difference import difference
-from skep.workspace.forget import forget
+from skep.workspace.forget import forget, unmerged
 from skep.workspace.land import land
-from skep.workspace.place import Place, locate
+from skep.workspace.place import Place, hosted, keep, locate
 from skep.workspace.refs import ABOUT, BASE, MAIN, About, Refs, owned
+from skep.workspace.remote import Remote
+from skep.workspace.travel import BundledCommits
 from skep.workspace.worktrees import Worktrees
 
 #: The most that a plain folder may hold to be copied: files, and bytes.
@@ -31,6 +35,9 @@ class GitWorkspace:
     """One workspace folder; `open` makes it. Implements the port `Workspace`."""
 
     def __init__(self, place: Place) -> None:
+        self._use(place)
+
+    def _use(self, place: Place) -> None:
         self._place = place
         self._refs = Refs(place.git, place.common)
         self._trees = Worktrees(place)
@@ -51,14 +58,24 @@ class GitWorkspace:
         """
         return cls(await locate(folder, state))
 
+    @classmethod
+    async def host(cls, state: Path) -> GitWorkspace:
+        """Prepares a state folder on a machine that has nothing of the user's: sessions come from elsewhere (see `adopt`).
+
+        Raises Unavailable if git is missing or too old, or the folder cannot be written.
+        """
+        return cls(await hosted(state))
+
     @property
     def kind(self) -> str:
-        """What the folder is: "git", or "copy" if it has no repository to work in."""
+        """What the folder is: "git", "copy" if it has no repository to work in, "hosted" if there is none of the user's."""
         return self._place.kind
 
     async def begin(self, session: str) -> Opened:
         """See the port. Also raises Conflict if another state folder has a session of that name in this repository."""
         place = self._place
+        if place.kind == "hosted":
+            raise Unavailable("This machine holds no files that a session could begin with.", "Begin it where your files are.")
         known = owned(await self._refs.about(session), session, place.id)
         if known is None:
             branch, base = await (self._snapshot() if place.kind == "copy" else self._head())
@@ -66,7 +83,27 @@ class GitWorkspace:
             await self._refs.create(session, about, {MAIN: base, BASE: base})
             known = owned(await self._refs.about(session), session, place.id) or about
         base = await self._refs.read(session, BASE)
-        return Opened(base, known.branch, place.kind, await self._left_out())
+        return Opened(base, known.branch, place.way, await self._left_out())
+
+    async def adopt(self, session: str, opened: Opened, tip: str) -> None:
+        """See the port. A hosted workspace keeps files as its first session does: one state folder for each user's folder."""
+        commits = {BASE: oid(opened.base), MAIN: oid(tip)}
+        others = await self._refs.sessions() - {session}
+        place = await asyncio.to_thread(keep, self._place, opened.kind, not others)
+        if place is not self._place:
+            self._use(place)
+        owned(await self._refs.about(session), session, place.id)
+        await self._refs.adopt(session, About(place.id, opened.branch, place.kind), commits)
+
+    async def enter(self, session: str, opened: Opened, tip: str) -> None:
+        """See the port: nobody else works on the sessions of this workspace."""
+
+    async def have(self, session: str, *commits: str) -> None:
+        """See the port: all that there are are here."""
+
+    def commits(self, blobs: Blobs, listing: Listing, limits: Limits = LIMITS, remote: Remote | None = None) -> Commits:
+        """See the port."""
+        return BundledCommits(self._place, self._refs, blobs, listing, limits, remote)
 
     async def sessions(self) -> set[str]:
         """See the port."""
@@ -159,7 +196,7 @@ class GitWorkspace:
 
     async def head(self) -> str:
         """See the port."""
-        return "" if self._place.kind == "copy" else (await self._head())[0]
+        return (await self._head())[0] if self._place.kind == "git" else ""
 
     async def land(self, session: str, branch: str = "", squash: bool = False) -> str:
         """See the port. Without `branch` it is the branch that the session began on.
@@ -168,6 +205,8 @@ class GitWorkspace:
         elsewhere is refused. No hook runs (see `skep.workspace.land`).
         """
         about = owned(await self._refs.about(session), session, self._place.id)
+        if self._place.kind == "hosted":
+            raise Unavailable("This machine has no files of yours to land on.", "Land where your repository is.")
         async with self._folder:
             if self._place.kind == "copy":
                 if branch or squash:
@@ -187,6 +226,10 @@ class GitWorkspace:
                 await self._trees.remove(str(root))
         return await forget(self._place, self._refs, session, keep)
 
+    async def unmerged(self, session: str) -> list[str]:
+        """See the port."""
+        return await unmerged(self._place, self._refs, session)
+
     async def abandon(self, session: str, unmerged: bool = False) -> list[str]:
         """See the port."""
         at = await self._refs.all(session)
@@ -201,14 +244,21 @@ class GitWorkspace:
         """See the port. Raises Invalid for `main`, `base`, `about` and `landed`."""
         await self._refs.drop(session, names)
 
-    async def bundle(self, session: str) -> bytes:
+    async def bundle(self, session: str, into: BinaryIO) -> None:
         """See the port."""
-        return await bundle(self._place.git, self._refs, session)
+        await bundle(self._place.git, self._refs, session, into)
 
-    async def unbundle(self, session: str, data: bytes, origin: str) -> None:
+    async def gather(self, session: str) -> None:
+        """See the port: all that there is is here."""
+
+    async def prove(self, session: str, file: Path, tip: str) -> None:
+        """See the port."""
+        await prove(self._place, self._refs, file, session, tip)
+
+    async def unbundle(self, session: str, file: Path, origin: str, tip: str) -> None:
         """See the port. The imported session lands where it is told to: it began on no branch of this repository."""
         about = About(self._place.id, "", self._place.kind)
-        await unbundle(self._place.git, self._refs, data, origin, session, about)
+        await unbundle(self._place.git, self._refs, file, origin, session, about, tip)
 
     async def trees(self) -> dict[str, tuple[str, str]]:
         """See the port."""
@@ -242,7 +292,7 @@ class GitWorkspace:
 
     async def _left_out(self) -> int:
         """Files of the user's that are not committed."""
-        if self._place.kind == "copy":
+        if self._place.kind != "git":
             return 0
         command = ("status", "--porcelain", "-z", "-uall", "--no-renames", "--ignore-submodules=dirty")
         entries = (await self._place.user.run(*command)).names

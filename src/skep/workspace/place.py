@@ -3,7 +3,8 @@
 A folder without a repository, in a repository without commits, or in one whose HEAD does not know that folder (a home
 directory under git, say) is plain: its private repository lies in the state folder and records every byte as it is. It stays
 plain as long as the private repository holds sessions. A folder inside a repository means the whole repository: attempts get
-all of it and start in the same subfolder.
+all of it and start in the same subfolder. A machine that only works for others has no folder: its repository is filled by what
+they send.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ import secrets
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from skep.errors import Invalid, Unavailable
+from skep.errors import Conflict, Invalid, Unavailable
 from skep.workspace.command import FLOOR, Git
 from skep.workspace.scratch import Scratch
 
 #: Line endings, filters and encodings are off in a private repository: a copy is exact.
 _EXACT = "* -text -filter -ident !eol !working-tree-encoding\n"
+#: Where a hosted place remembers how it keeps files, and what that can be.
+_KEPT = Path("git", "kept")
+_WAYS = re.compile(r"copy|git(:[^/\n][^\n]*)?")
 
 
 class Place(Struct, frozen=True, gc=False):
     """A workspace folder.
 
     Args:
-        kind: "git" or "copy".
+        kind: "git", "copy", or "hosted" where there is no folder of the user's.
         git: its repository: objects and refs alone.
         user: the user's working tree, with the user's index (for a copy: the index of the last snapshot).
         sub: the folder below the working tree, "" if it is the same.
@@ -53,6 +58,11 @@ class Place(Struct, frozen=True, gc=False):
     def top(self) -> Path:
         """The top of the user's working tree."""
         return self.user.cwd
+
+    @property
+    def way(self) -> str:
+        """How sessions that begin here are kept: "copy", "git", or "git:<folder>" in a folder of the repository."""
+        return f"{self.kind}:{self.sub}" if self.sub else self.kind
 
     @property
     def trees(self) -> Path:
@@ -102,6 +112,60 @@ async def locate(folder: Path, state: Path) -> Place:
     return Place("copy", private, user, "", state, os.fsencode(hidden), private.cwd, identity, scratch)
 
 
+async def hosted(state: Path) -> Place:
+    """Prepares a state folder with a repository for sessions that began elsewhere; the user's folder is an empty one.
+
+    Raises Unavailable if git is missing or too old, or the folder cannot be written.
+    """
+    nothing = state / "git" / "nothing"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        await _check_version(Git(cwd=state))
+        identity = await asyncio.to_thread(_prepare, state.resolve())
+        nothing.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{state} cannot be written: {error.strerror}.", "Check its owner, mode and disk.") from error
+    state, hidden = state.resolve(), ".skep"
+    git = await _private(state / "hosted.git", hidden, exact=False)
+    user = git.on(nothing.resolve(), git.cwd / "index", own=False)
+    scratch = Scratch(state / "git" / "scratch")
+    place = Place("hosted", git, user, "", state, os.fsencode(hidden), git.cwd, identity, scratch)
+    kept = state / _KEPT
+    return replace(place, sub=_folder(kept.read_text())) if kept.exists() else place
+
+
+def keep(place: Place, kind: str, empty: bool) -> Place:
+    """Sees to it that a place keeps files as a session does where it began.
+
+    Args:
+        kind: the session's, as `Place.way` gave it there.
+        empty: whether there are no other sessions here: then a hosted place becomes what it has to be.
+
+    Returns:
+        The place as it is then.
+
+    Raises:
+        Conflict: this place keeps files in another way.
+    """
+    kept = place.state / _KEPT
+    here = place.way if place.kind != "hosted" else kept.read_text() if kept.exists() else ""
+    if here == kind:
+        return place
+    known = _WAYS.fullmatch(kind) and ".." not in kind.split("/")
+    if not known or place.kind != "hosted" or (here and not empty):
+        raise Conflict(
+            f"The session's workspace is kept as '{kind}', that of {place.state} as '{here or place.kind}'.",
+            "On this machine, give the sessions of each workspace a state folder of their own.",
+        )
+    (place.common / "info" / "attributes").write_text(_EXACT if kind == "copy" else "")
+    kept.write_text(kind)
+    return replace(place, sub=_folder(kind))
+
+
+def _folder(kind: str) -> str:
+    return kind.partition(":")[2]
+
+
 async def _check_version(git: Git) -> None:
     said = await git("version")
     match = re.search(r"(\d+)\.(\d+)", said)
@@ -129,12 +193,13 @@ async def _holds_sessions(private: Path) -> bool:
     return bool(await Git(cwd=private, gitdir=private)("for-each-ref", "--count=1", "refs/skep/"))
 
 
-async def _private(path: Path, hidden: str) -> Git:
+async def _private(path: Path, hidden: str, exact: bool = True) -> Git:
     git = Git(cwd=path, gitdir=path)
     if not (path / "HEAD").exists():
         await Git(cwd=path.parent)("init", "-q", "--bare", "--template=", "-b", "none", str(path))
     await asyncio.to_thread(_exclude, path / "info" / "exclude", hidden)
-    await asyncio.to_thread((path / "info" / "attributes").write_text, _EXACT)
+    if exact:
+        await asyncio.to_thread((path / "info" / "attributes").write_text, _EXACT)
     return git
 
 

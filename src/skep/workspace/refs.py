@@ -23,6 +23,8 @@ from skep.workspace.names import decode, encode, quote
 MAIN, BASE, ABOUT, LANDED = "main", "base", "about", "landed"
 #: Names that only this package moves.
 RESERVED = (MAIN, BASE, ABOUT, LANDED)
+#: Below it is what came from other machines and has no place yet, each under its own id.
+IN = "in"
 #: A lock file on a ref of Skep's that is older than this many seconds was left by a crash: git holds one for milliseconds.
 STALE = 60.0
 _LOCKED = re.compile(r"Unable to create '([^']*/refs/skep/[^']*\.lock)': File exists")
@@ -98,10 +100,13 @@ class Refs:
         return ran.code == 0
 
     async def pin(self, session: str, ref: str, commit: str) -> None:
-        """Points a ref at a commit. Raises Invalid for a name that no caller may move."""
+        """Points a ref at a commit; one that came in has its place then. Raises Invalid for a name that no caller may move."""
         if ref.split("/")[0] in RESERVED:
             raise Invalid(f"{ref!r} is a ref that only Skep itself moves.", "Pin it under another name.")
-        await self.change([f"update {self.name(session, ref)} {commit}"])
+        lines = [f"update {self.name(session, ref)} {commit}"]
+        if (arrived := f"{IN}/{commit}") != ref:
+            lines.append(f"delete {self.name(session, arrived)}")
+        await self.change(lines)
         await self._settle(session, ref)
 
     async def drop(self, session: str, names: Sequence[str]) -> None:
@@ -110,6 +115,12 @@ class Refs:
             if name.split("/")[0] in RESERVED:
                 raise Invalid(f"{name!r} is a ref that only Skep itself moves.", "Leave it out.")
         await self.change([f"delete {self.name(session, name)}" for name in names])
+
+    async def adopt(self, session: str, about: About, commits: Mapping[str, str]) -> None:
+        """Makes a session's refs, or moves those that are there."""
+        if not await self.create(session, about, commits):
+            await self.change([f"update {self.name(session, name)} {commit}" for name, commit in commits.items()])
+            await self._settle(session, MAIN)
 
     async def advance(self, session: str, new: str, old: str) -> str:
         """Moves the session's branch from `old` to `new` if it is at `old`; returns where it is afterwards, durably."""

@@ -38,6 +38,7 @@ BAD = [
     "init --template nope",
     "completion tcsh",
     "logs x --play -f",
+    "logs x --play --speed nan",
     "reject x",
     "--no-such-option",
     "session",

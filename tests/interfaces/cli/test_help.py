@@ -13,7 +13,7 @@ import pytest
 from skep.interfaces.cli.exits import EXITS
 from skep.interfaces.cli.main import cli
 from skep.interfaces.cli.reference import reference
-from skep.interfaces.cli.registry import LATER, SECTIONS, Command
+from skep.interfaces.cli.registry import LATER, SECTIONS, Command, Finite
 from tests.interfaces.cli.conftest import Skep
 
 NAMES = [name for spots in SECTIONS.values() for name in spots]
@@ -38,10 +38,21 @@ def test_every_command_says_what_it_does_with_examples_and_describes_each_option
     assert ran.out.startswith(f"Usage: skep {line} ")
     assert inspect.cleandoc(command.help or "").split("\n")[0].endswith(".")
     for option in command.params:
+        # "nan" lies within every range.
+        assert not isinstance(option.type, click.types.FloatParamType) or isinstance(option.type, Finite), option.name
         assert not isinstance(option, click.Option) or option.hidden or option.help, option.name
     if isinstance(command, Command):
         assert "Examples:" in ran.out
         assert all(example.split()[:1] and "skep" in example for example, _ in command.examples)
+
+
+def test_a_session_is_named_in_the_same_ways_by_every_command_about_one(skep: Skep) -> None:
+    by_word = {line for line, found in every_command() if any(one.metavar == "[SESSION]" for one in found.params)}
+    by_option = {line for line, found in every_command() if any("-s" in one.opts for one in found.params)}
+    assert {"cost", "status", "resume", "session show"} <= by_word <= by_option
+    for words in (("cost", "nobody"), ("cost", "-s", "nobody"), ("cost", "nobody", "--session", "nobody")):
+        assert "there is no session" in skep(*words).err
+    assert "Two sessions are named: 'a', and 'b' by -s." in skep("cost", "a", "-s", "b").err
 
 
 def test_the_help_names_every_command_by_section_and_every_exit_code(skep: Skep) -> None:
@@ -110,4 +121,5 @@ def test_completion_knows_the_commands(skep: Skep, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("_SKEP_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "skep re")
     monkeypatch.setenv("COMP_CWORD", "1")
-    assert {line.split(",")[1] for line in skep().out.splitlines()} == {"ready", "receipt", "resume", "replay", "reject", "retry"}
+    known = {"ready", "receipt", "redis", "resume", "replay", "reject", "restore", "retry"}
+    assert {line.split(",")[1] for line in skep().out.splitlines()} == known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def workflow(user: User) -> str:
 
 def with_other(user: User) -> str:
     """The workflow with a task for the agent of which nothing is known."""
-    text = (user.repo.top / "wf.yaml").read_text()
+    text = (user.repo.top / "wf.yaml").read_text().replace("limits: {cost_usd: 100}\n", "")
     user.write("both.yaml", text + '  docs: {agent: other, prompt: "Write."}\n')
     return "both.yaml"
 
@@ -47,6 +48,31 @@ def test_without_a_past_it_is_a_guess_and_touches_nothing(user: User, skep: Skep
     user.write("free.yaml", "version: 1\ntasks: {free: {run: 'true'}}\n")
     assert "price" not in skep("run", "free.yaml", "--dry-run").out
     assert skep("run", "free.yaml", "--dry-run", "--json").json["estimate"] is None
+
+
+@pytest.mark.parametrize("whose", ["session", "agent", "task"])
+def test_a_limit_in_dollars_that_cannot_be_held_is_refused_before_anything_starts(user: User, skep: Skep, whose: str) -> None:
+    limit = "limits: {cost_usd: 5}\n" if whose == "session" else ""
+    agent = ", budget: {usd: 5}" if whose == "agent" else ""
+    task = ", budget: {usd: 5}" if whose == "task" else ""
+
+    def written(model: str) -> None:
+        agents = f"agents:\n  other: {{runtime: codex{model}, with: {{program: /bin/false}}{agent}}}\n"
+        user.write("wf.yaml", f"version: 1\n{limit}{agents}tasks:\n  docs: {{agent: other, prompt: Write{task}}}\n")
+
+    for way in (("--dry-run",), ("--ci",)):
+        written("")
+        ran = skep("run", "wf.yaml", *way)
+        assert ran.code == 2
+        assert "cannot be held: agent 'other' (codex) of task 'docs' tells no dollars" in ran.err
+        assert "Set `model:` of agent 'other' and its price under [prices] in skep.toml, or limit tokens or time" in ran.err
+        written(", model: gpt-x")
+        ran = skep("run", "wf.yaml", *way)
+        assert ran.code == 2
+        assert "no price for the model 'gpt-x'" in ran.err
+    assert not skep("session", "list", "--json").json["sessions"]
+    user.write("skep.toml", TABLE)
+    assert skep("run", "wf.yaml", "--dry-run").code == 0
 
 
 def test_what_was_spent_here_foretells_the_price_and_the_rest_stays_a_guess(user: User, skep: Skep, workflow: str) -> None:
@@ -87,20 +113,28 @@ def test_a_plan_that_an_agent_made_is_shown_with_its_price(user: User, skep: Ske
 
 def test_what_was_spent_is_shown_with_its_limits_and_what_nobody_knows_is_said(user: User, skep: Skep, workflow: str) -> None:
     text = (user.repo.top / workflow).read_text()
-    text = text.replace("{cost_usd: 100}", "{tokens: 1000}").replace("model: opus,", "model: opus, budget: {usd: 5},")
-    user.write(workflow, text.replace("agent: coder,", "agent: coder, budget: {usd: 2, tokens: 500},"))
+    text = text.replace("{cost_usd: 100}", "{tokens: 1000}").replace("model: opus,", "model: opus, budget: {usd: 5, time: 1h},")
+    user.write(workflow, text.replace("agent: coder,", "agent: coder, budget: {usd: 2, tokens: 500, time: 10m},"))
     assert user.run("run", workflow, "--ci").code == 0
     lines = skep("cost").out.splitlines()
-    assert lines[0] == "dear-1  $0.01  2/1,000 tokens"
-    assert lines[2].split()[:4] == ["api", "$0.01/$2", "2/500", "tokens"]
-    assert lines[-2:] == ["budgets of agents", "  coder        $0.01/$5             2 tokens"]
+    assert re.fullmatch(r"dear-1  \$0\.01  2/1,000 tokens  [0-9.]+s", lines[0])
+    assert re.fullmatch(r"  api +\$0\.01/\$2 +2/500 tokens  [0-9.]+s/10m00s", lines[2])
+    assert lines[-2] == "budgets of agents"
+    assert re.fullmatch(r"  coder +\$0\.01/\$5 +2 tokens  [0-9.]+s/1h00m", lines[-1])
     assert len(lines) == 9, "all of it was told, and its price is known"
+    assert skep("cost", "-s", "dear-1").out.splitlines() == skep("cost", "dear-1").out.splitlines() == lines
     whole = skep("cost", "--json").json
     assert (whole["kinds"]["coder"]["usd"], whole["budgets"]["api"], whole["took"]["api"] > 0) == (
         0.01,
-        {"usd": 2, "tokens": 500},
+        {"usd": 2, "tokens": 500, "time": 600},
         True,
     )
+
+    # Its one report, at its end, passes the limit: whether its result came first or not, that is no success.
+    user.write(workflow, text.replace("tokens: 1000", "tokens: 1").replace("agent: coder,", "agent: coder, merge: never,"))
+    ran = user.run("run", workflow, "--ci", "--new")
+    assert ran.code == 3
+    assert "token limit reached" in ran.out
 
     text = text.replace("limits: {tokens: 1000}\n", "")
     user.write(workflow, text.replace("{agent: coder, prompt", "{agent: other, prompt"))

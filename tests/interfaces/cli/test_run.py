@@ -112,6 +112,19 @@ def test_a_limit_ends_the_run_with_3(user: User, skep: Skep) -> None:
     assert "paused: time limit reached" in ran.out
 
 
+@pytest.mark.parametrize("whose", ["task", "agent"])
+def test_time_that_is_used_up_ends_the_run_with_3(user: User, skep: Skep, whose: str) -> None:
+    budget = "budget: {time: 0.5s}"
+    agent = f"\nagents: {{sh: {{runtime: shell, {budget}}}}}" if whose == "agent" else ""
+    task = budget if whose == "task" else "agent: sh"
+    user.write("wf.yaml", f"version: 1\nname: long{agent}\ntasks:\n  a: {{run: sleep 60, retries: 5, {task}}}\n")
+    ran = skep("run", "wf.yaml")
+    assert ran.code == 3
+    said = "its budget of 0.5 s at work is used up" if whose == "task" else "paused: the budget of an agent is used up: sh"
+    assert said in ran.out
+    assert skep("status", "--json").json["tasks"][0]["attempts"] == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_keeps_its_work_and_ends_with_130(user: User, number: int) -> None:
     gate = user.gate("gate")

@@ -131,3 +131,19 @@ def test_the_examples_are_listed(skep: Skep) -> None:
     ran = skep("init", "--list")
     assert (ran.code, ran.out.split()[0]) == (0, "hello")
     assert "bugfix" in json.loads(skep("init", "--list", "--json").out)["templates"]
+
+
+def test_servers_that_not_every_client_can_use_are_named_before_and_while_a_task_is_done(user: User, skep: Skep) -> None:
+    user.write(".mcp.json", '{"mcpServers": {"old": {"type": "sse", "url": "http://127.0.0.1:1/sse"}}}')
+    client = '#!/bin/sh\necho \'{"type": "turn.completed", "usage": {}}\'\necho made > made.txt\n'
+    user.write("codex", client)
+    (user.repo.top / "codex").chmod(0o755)
+    agent = f"{{runtime: codex, with: {{program: {user.repo.top}/codex}}}}"
+    user.write("f.yaml", f"version: 1\nagents: {{coder: {agent}}}\ntasks:\n  a: {{agent: coder, prompt: do it}}\n")
+    said = "the MCP server old is left out: codex takes none of type sse"
+    assert said in skep("run", "f.yaml", "--dry-run").out
+    assert skep("run", "f.yaml", "--dry-run", "--json").json["left_out"] == [said]
+    finding = next(one for one in skep("doctor", "--json").json["findings"] if one["name"] == "mcp servers")
+    assert (finding["state"], "old of type sse (claude)" in finding["text"]) == ("warning", True)
+    assert skep("run", "f.yaml").code == 0
+    assert said in skep("logs", "a").out

@@ -36,8 +36,8 @@ owes verify two 1
 
 restart
 ----
-attempt.ending one n=1 why=lost
 node.joined node=here boot=2 slots=8
+attempt.ending one n=1 why=lost
 done with start one 1
 owes end one 1
 

@@ -20,8 +20,8 @@ attempt.spawned poison n=1 pid=100
 
 restart
 ----
-attempt.ending poison n=1 why=lost
 node.joined node=here boot=2 slots=8
+attempt.ending poison n=1 why=lost
 done with start poison 1
 owes end poison 1
 
@@ -34,8 +34,8 @@ owes start poison 2
 
 restart
 ----
-attempt.ending poison n=2 why=lost
 node.joined node=here boot=3 slots=8
+attempt.ending poison n=2 why=lost
 done with start poison 2
 owes end poison 2
 
@@ -48,8 +48,8 @@ owes start poison 3
 
 restart
 ----
-attempt.ending poison n=3 why=lost
 node.joined node=here boot=4 slots=8
+attempt.ending poison n=3 why=lost
 done with start poison 3
 owes end poison 3
 
@@ -62,8 +62,8 @@ owes start poison 4
 
 restart
 ----
-attempt.ending poison n=4 why=lost
 node.joined node=here boot=5 slots=8
+attempt.ending poison n=4 why=lost
 done with start poison 4
 owes end poison 4
 
@@ -80,8 +80,8 @@ poison is running attempts=5 interruptions=4 cause=interrupted
 
 restart
 ----
-attempt.ending poison n=5 why=lost
 node.joined node=here boot=6 slots=8
+attempt.ending poison n=5 why=lost
 done with start poison 5
 owes end poison 5
 

@@ -24,9 +24,9 @@ attempt.spawned one n=1 pid=100
 
 restart
 ----
+node.joined node=here boot=2 slots=8
 attempt.ending one n=1 why=lost
 attempt.ending two n=1 why=lost
-node.joined node=here boot=2 slots=8
 done with start one 1
 done with start two 1
 owes end one 1

@@ -1,20 +1,24 @@
 """What an agent may ask of Skep from inside its attempt: the requests, and how they are carried through `$SKEP_DOOR`.
 
-The door is a folder that only this attempt can write, with a named pipe `knock`. A request is a file `NAME.ask`, put there whole;
-its name goes through the pipe, and the answer comes as the file `NAME.answer`. This works where no socket does: in a process
-namespace and a network of its own, under a filter that refuses Unix sockets. `docs/manual/door.md` has the protocol.
+The door is a folder that only this attempt can write, with a named pipe `knock`. A request is a line in the pipe that begins with
+its name, or a file `NAME.ask` that the line names. The answer comes as the file `NAME.answer`, or as a line in a pipe of whoever
+asks, `BELL.bell`. This works where no socket does: in a process namespace and a network of its own, under a filter that refuses
+Unix sockets. `docs/manual/door.md` has the protocol.
 
 Who asks is not said: it follows from the folder. Nothing here approves anything.
 """
 
 from __future__ import annotations
 
+import select
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-#: The variable that names the folder; the pipe in it, and how requests and answers end.
-VARIABLE, KNOCK, ASK, ANSWER = "SKEP_DOOR", "knock", ".ask", ".answer"
+#: The variable that names the folder; the pipe in it, and how requests, answers and the pipes of those who ask end.
+VARIABLE, KNOCK, ASK, ANSWER, BELL = "SKEP_DOOR", "knock", ".ask", ".answer", ".bell"
+#: Bytes that go through a pipe whole or not at all, whoever else writes into it (Linux's PIPE_BUF; POSIX promises 512).
+MAX_LINE = min(4096, select.PIPE_BUF)
 #: Bytes of a request and of an answer; characters of its name.
 MAX_REQUEST, MAX_RESULT, MAX_NAME = 128 * 1024, 512 * 1024, 64
 #: Messages that are read at once, and seconds that reading may wait for one.

@@ -15,6 +15,9 @@ from skep.agents import Ending, Report
 from skep.agents.options import LlmOptions
 from skep.agents.servers import Server as Server
 
+#: Bytes of a conversation that is gone on with. More fits no model, and a new one is begun.
+MAX_THREAD = 64 << 20
+
 
 class Start(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="start"):
     """Carry an attempt out.

@@ -7,11 +7,11 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic_ai import Agent
+from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.exceptions import (
     AgentRunError,
     ModelAuthenticationError,
@@ -22,32 +22,27 @@ from pydantic_ai.exceptions import (
     ModelRequestTimeout,
     ModelServerError,
     ModelUnavailableError,
-    UsageLimitExceeded,
     UserError,
 )
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models import Model, ModelRequestParameters, infer_model
-from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers import Provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import Tool
-from pydantic_ai.toolsets import FunctionToolset
-from pydantic_ai.usage import UsageLimits
 
 from skep.agents import Ending, Report, Said, Spent, Talks, Waits
-from skep.agents.door.tools import TOOLS
 from skep.agents.endings import Failed, denied
 from skep.agents.loop import Request, Start
 from skep.agents.loop.files import Folder
 from skep.agents.loop.pipe import Pipe
 from skep.agents.loop.thread import Thread
-from skep.agents.loop.tools import Attempt, own, talking
+from skep.agents.loop.tools import Tool, own, talking
+from skep.agents.loop.turns import Turns
 from skep.agents.outage import judged, unproven
 
 #: Seconds before a call is tried again: at first, and at most. A provider that says more than that puts the attempt off.
 FIRST, LONGEST = 1.0, 60.0
 #: Milliseconds for which an attempt is put off where a provider does not say; what it says is believed up to the other.
-PAUSE, DAYS = 60_000, 8 * 86_400_000
+DAYS = 8 * 86_400_000
 #: Characters of a failure.
 DETAIL = 500
 _LIMITS = (ModelRateLimitError, ModelUnavailableError)
@@ -87,8 +82,6 @@ class Carried:
                 return await self._go(stack)
         except Failed as failed:
             return failed.ending
-        except UsageLimitExceeded:
-            return Ending(ok=False, cause="limit", detail=f"its turns are used up: {self.options.max_turns} of the model")
         except ModelContextWindowExceededError as error:
             return Ending(ok=False, cause="limit", detail=f"the conversation is longer than the model takes: {_words(error)}")
         except ModelAuthenticationError as error:
@@ -102,39 +95,27 @@ class Carried:
             return Ending(ok=False, cause="error", detail=f"{type(error).__name__}: {_words(error)}")
 
     async def _go(self, stack: AsyncExitStack) -> Ending:
-        model = Patient(chosen(self.start), self)
+        model = chosen(self.start)
         thread = Thread(Path(self.start.thread))
-        history = thread.load()
+        stack.callback(thread.close)
         self.report(Talks(Path(self.start.thread).stem))
-        tools = await self._servers(stack)
+        tools = {**self._own(), **await self._servers(stack)}
         await stack.enter_async_context(model)
-        agent = _agent(self.options.tools, self.start.talks)
-        settings = {"timeout": self.options.timeout, "max_retries": 0, **self.options.settings}
-        running = await stack.enter_async_context(
-            agent.iter(
-                self.start.prompt,
-                deps=self,
-                model=model,
-                message_history=history,
-                model_settings=cast(ModelSettings, settings),
-                usage_limits=UsageLimits(request_limit=self.options.max_turns),
-                toolsets=[FunctionToolset(tools)] if tools else [],
-            )
-        )
-        self._hear = running.enqueue
+        turns = Turns(self, partial(self._asked, model), tools, thread, self.options.max_turns)
         for text in self._waiting:
-            running.enqueue(text)
-        async for node in running:
-            if Agent.is_call_tools_node(node):
-                self._answered(node.model_response)
-            thread.keep(running.all_messages())
-        if self.denied:
-            return denied(self.denied)
-        return Ending(ok=True, result=running.result.output if running.result else "")
+            turns.hear(text)
+        self._hear = turns.hear
+        said = await turns.go(self.start.prompt)
+        return denied(self.denied) if self.denied else Ending(ok=True, result=said)
 
-    async def _servers(self, stack: AsyncExitStack) -> list[Tool[Attempt]]:
+    def _own(self) -> dict[str, Tool]:
+        """Skep's own tools that it has."""
+        mine: dict[str, Tool] = {name: own()[name] for name in self.options.tools}
+        return {**mine, **talking()} if self.start.talks else mine
+
+    async def _servers(self, stack: AsyncExitStack) -> dict[str, Tool]:
         """The tools of the declared servers; what cannot be used of them is said and left out."""
-        tools: dict[str, Tool[Attempt]] = {}
+        tools: dict[str, Tool] = {}
         for name, server in self.start.servers.items():
             from skep.agents.loop.servers import Unusable, connect  # costs as much to import as all the rest
 
@@ -144,11 +125,40 @@ class Carried:
                 self.report(Said(f"(the MCP server {name} cannot be used: {error})"))
                 continue
             for tool in found:
-                if tool.name in tools or tool.name in self.options.tools:
-                    self.report(Said(f"(a tool {tool.name} of the MCP server {name} is left out: another has that name)"))
+                if tool.shown.name in tools or tool.shown.name in self._own():
+                    self.report(Said(f"(a tool {tool.shown.name} of the MCP server {name} is left out: another has that name)"))
                 else:
-                    tools[tool.name] = tool
-        return list(tools.values())
+                    tools[tool.shown.name] = tool
+        return tools
+
+    async def _asked(self, model: Model, said: list[ModelMessage], parameters: ModelRequestParameters) -> ModelResponse:
+        """One turn: it is asked again when its provider fails for now, and not at all when nothing is left to spend."""
+        settings = cast(ModelSettings, {"timeout": self.options.timeout, "max_retries": 0, **self.options.settings})
+        messages = model.prepare_messages(list(said), parameters)
+        tries = 0
+        while True:
+            self.spare()
+            try:
+                response = await self._call(model, messages, settings, parameters)
+            except ModelQuotaExceededError:
+                raise
+            except (*_LIMITS, *_OUTAGES) as error:
+                await self.put_off(error, tries)
+                tries += 1
+            else:
+                self._answered(response)
+                return response
+
+    async def _call(
+        self, model: Model, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
+    ) -> ModelResponse:
+        given: dict[str, Any] = {"model_settings": settings, "model_request_parameters": parameters}
+        if not self.options.stream:
+            return await model_request(model, messages, **given)
+        async with model_request_stream(model, messages, **given) as stream:
+            async for _ in stream:
+                pass
+            return stream.get()
 
     def _answered(self, response: ModelResponse) -> None:
         """Tells what the model said, and what that cost."""
@@ -157,8 +167,10 @@ class Carried:
                 self.report(Said(part.content))
         usage = response.usage
         fresh = max(0, usage.input_tokens - usage.cache_read_tokens)
-        usd = None if usage.cost is None or self.options.base_url else float(usage.cost)
-        if self.start.price is not None:
+        usd: float | None
+        if self.start.price is None:
+            usd = None if self.options.base_url else _price(response)
+        else:
             counts = (fresh, usage.cache_read_tokens, usage.output_tokens)
             usd = sum(count * price for count, price in zip(counts, self.start.price, strict=True)) / 1e6
         self._usd += usd or 0.0
@@ -180,38 +192,10 @@ class Carried:
         if tries >= self.options.retries or delay > LONGEST:
             if not isinstance(error, _LIMITS):
                 raise Failed(Ending(ok=False, interrupted=True, cause="infrastructure", detail=_words(error)))
-            until = now + min(DAYS, int(said * 1000) if said else PAUSE)
+            until = now + min(DAYS, int(said * 1000)) if said else 0
             raise Failed(Ending(ok=False, interrupted=True, cause="limit", detail=_words(error), until=until))
         self.report(Waits(_words(error), now + int(delay * 1000)))
         await asyncio.sleep(delay)
-
-
-class Patient(WrapperModel):
-    """A model that is asked again when its provider fails for now, and not at all when nothing is left to spend."""
-
-    def __init__(self, wrapped: Model, carried: Carried) -> None:
-        super().__init__(wrapped)
-        self._carried = carried
-
-    async def request(
-        self, messages: list[ModelMessage], model_settings: ModelSettings | None, model_request_parameters: ModelRequestParameters
-    ) -> ModelResponse:
-        """One call."""
-        tries = 0
-        while True:
-            self._carried.spare()
-            try:
-                if not self._carried.options.stream:
-                    return await self.wrapped.request(messages, model_settings, model_request_parameters)
-                async with self.wrapped.request_stream(messages, model_settings, model_request_parameters) as stream:
-                    async for _ in stream:
-                        pass
-                    return stream.get()
-            except ModelQuotaExceededError:
-                raise
-            except (*_LIMITS, *_OUTAGES) as error:
-                await self._carried.put_off(error, tries)
-            tries += 1
 
 
 def chosen(start: Start) -> Model:
@@ -228,12 +212,14 @@ def chosen(start: Start) -> Model:
     return infer_model(name, provider) if given else infer_model(name)
 
 
-@cache
-def _agent(tools: tuple[str, ...], talks: bool) -> Agent[Attempt, str]:
-    """The same for all attempts with these tools: making one costs more than a turn."""
-    mine = own() | (talking() if talks else {})
-    tools = (*tools, *TOOLS) if talks else tools
-    return Agent(deps_type=Carried, tools=[mine[name] for name in tools], name="skep", retries=3)
+def _price(response: ModelResponse) -> float | None:
+    """Dollars, as the provider or pydantic-ai's list of prices has it; None = neither knows."""
+    if response.usage.cost is not None:
+        return float(response.usage.cost)
+    try:
+        return float(response.cost().total_price)
+    except Exception:  # that a price is not known, or cannot be told, fails nothing
+        return None
 
 
 def _words(error: BaseException) -> str:

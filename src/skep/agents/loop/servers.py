@@ -15,13 +15,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
-from pydantic_ai import RunContext
-from pydantic_ai.tools import Tool
+from pydantic_ai.tools import ToolDefinition
 
 from skep.agents.loop import Launch, Request, Server
 from skep.agents.loop.files import MAX_TEXT, Refused
 from skep.agents.loop.pipe import Pipe
-from skep.agents.loop.tools import Attempt, used
+from skep.agents.loop.tools import Attempt, Tool, used
 
 #: Seconds that a server may take to begin, and for one call of a tool.
 BEGIN, CALL = 60.0, 600.0
@@ -63,7 +62,7 @@ async def opened(pipe: Pipe) -> AsyncIterator[tuple[Any, Any]]:
 
 async def connect(
     name: str, server: Server, pipe: Pipe | None, ask: Callable[[Request], Awaitable[Any]], stack: AsyncExitStack
-) -> list[Tool[Attempt]]:
+) -> list[Tool]:
     """Begins with a server, and gives its tools, named `SERVER_TOOL` as far as providers take such a name.
 
     Args:
@@ -104,10 +103,10 @@ async def _listed(client: Client) -> list[Any]:
     return found[:MAX_TOOLS]
 
 
-def _tool(server: str, client: Client, kind: Any) -> Tool[Attempt]:
+def _tool(server: str, client: Client, kind: Any) -> Tool:
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", f"{server}_{kind.name}")[:MAX_NAME]
 
-    async def call(context: RunContext[Attempt], **given: Any) -> str:
+    async def use(attempt: Attempt, ident: str, given: dict[str, Any]) -> str:
         async def do() -> str:
             try:
                 result = await client.call_tool(kind.name, given)
@@ -118,9 +117,9 @@ def _tool(server: str, client: Client, kind: Any) -> Tool[Attempt]:
                 raise Refused(text or f"the server {server} says that it failed")
             return text[:MAX_TEXT] or "(nothing)"
 
-        return await used(context, name, "run", given, do)
+        return await used(attempt, ident, name, "run", given, do)
 
-    return Tool.from_schema(call, name, kind.description or "", kind.input_schema, takes_ctx=True)
+    return Tool(ToolDefinition(name=name, parameters_json_schema=kind.input_schema, description=kind.description or ""), use)
 
 
 def _first(error: BaseException) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+)
+
+from skep.agents.loop import MAX_THREAD
 
 #: What a tool is taken to have said whose end nobody saw.
 UNKNOWN = "It was interrupted: whether this was done, wholly or in part, is unknown. Look before you do it again."
-#: Bytes of a conversation that is gone on with. More fits no model, and a new one is begun.
-MAX_THREAD = 64 << 20
 
 
 class Thread:
-    """The file of one conversation.
+    """The file of one conversation, which is gone on with if it is there and can be read.
 
     Args:
         path: made when the first message is written.
@@ -22,34 +31,55 @@ class Thread:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._written = 0
+        self._file = -1
+        #: So far, model and others in turn.
+        self.messages: list[ModelMessage] = []
+        #: Answers to calls of tools that nobody saw the end of.
+        self._owed: list[ModelRequestPart] = []
+        for message in self._read():
+            self._join(message)
+        last = self.messages[-1] if self.messages else None
+        calls = [part for part in last.parts if isinstance(part, ToolCallPart)] if isinstance(last, ModelResponse) else []
+        self._owed += [ToolReturnPart(call.tool_name, UNKNOWN, call.tool_call_id) for call in calls]
 
-    def load(self) -> list[ModelMessage]:
-        """The messages so far, each call of a tool answered; none if there is no such file, or none that can be read."""
+    def tell(self, parts: Sequence[ModelRequestPart]) -> None:
+        """Adds what the model is told next, and writes it. Raises OSError."""
+        self._add(ModelRequest([*self._owed, *parts]))
+        self._owed = []
+
+    def answered(self, response: ModelResponse) -> None:
+        """Adds what the model said, and writes it. Raises OSError."""
+        self._add(response)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _read(self) -> list[ModelMessage]:
         try:
             if self._path.stat().st_size > MAX_THREAD:
                 return []
-            lines = self._path.read_bytes().split(b"\n")[:-1]  # the last one may have been cut off
-            messages = [message for line in lines for message in ModelMessagesTypeAdapter.validate_json(line)]
+            *lines, rest = self._path.read_bytes().split(b"\n")
+            if rest:  # cut off while it was written: what comes now must not stand on the same line
+                os.truncate(self._path, self._path.stat().st_size - len(rest))
+            return [message for line in lines for message in ModelMessagesTypeAdapter.validate_json(line)]
         except (OSError, ValueError):
             return []
-        self._written = len(messages)
-        last = messages[-1] if messages else None
-        if isinstance(last, ModelResponse):
-            calls = [part for part in last.parts if isinstance(part, ToolCallPart)]
-            lost = [ToolReturnPart(tool_name=c.tool_name, content=UNKNOWN, tool_call_id=c.tool_call_id) for c in calls]
-            messages += [ModelRequest(parts=lost)] if lost else []
-        return messages
 
-    def keep(self, messages: list[ModelMessage]) -> None:
-        """Writes those that are new. Raises OSError."""
-        new = messages[self._written :]
-        if new:
-            data = b"".join(ModelMessagesTypeAdapter.dump_json([message]) + b"\n" for message in new)
-            with open(self._path, "ab", opener=_private) as file:
-                file.write(data)
-            self._written = len(messages)
+    def _add(self, message: ModelMessage) -> None:
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        data = memoryview(ModelMessagesTypeAdapter.dump_json([message]) + b"\n")
+        while data:
+            data = data[os.write(self._file, data) :]
+        self._join(message)
 
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    def _join(self, message: ModelMessage) -> None:
+        """What is told before the model answered is told together."""
+        last = self.messages[-1] if self.messages else None
+        if isinstance(message, ModelRequest) and isinstance(last, ModelRequest):
+            self.messages[-1] = ModelRequest([*last.parts, *message.parts])
+        else:
+            self.messages.append(message)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta, Struct
-from pydantic_ai import RunContext
-from pydantic_ai.exceptions import ToolFailed
-from pydantic_ai.tools import Tool
+from pydantic_ai.tools import ToolDefinition
 
 from skep.agents import Report, Used
 from skep.agents.door.tools import TOOLS, described, schema
@@ -37,6 +36,20 @@ class Attempt(Protocol):
 
     async def request(self, request: Request) -> Any:
         """Asks the runtime, and returns its answer."""
+
+
+class Tool(Struct, frozen=True):
+    """Something that a model can use.
+
+    Args:
+        shown: what the model is told of it.
+        use: given the attempt, the id of the call and the arguments. Raises Refused, whose words are for the model.
+        alone: nothing else is used meanwhile.
+    """
+
+    shown: ToolDefinition
+    use: Callable[[Attempt, str, dict[str, Any]], Awaitable[str]]
+    alone: bool = False
 
 
 class Shell(Struct, frozen=True):
@@ -125,54 +138,58 @@ _KINDS: dict[str, tuple[type[Struct], Risk]] = {
 }
 
 
-def own() -> dict[str, Tool[Attempt]]:
+@cache
+def own() -> Mapping[str, Tool]:
     """Skep's own tools, by name."""
     return {name: _tool(name, kind, risk) for name, (kind, risk) in _KINDS.items()}
 
 
-def talking() -> dict[str, Tool[Attempt]]:
+@cache
+def talking() -> Mapping[str, Tool]:
     """Those by which it reaches others: what they do is bounded by the runtime, so they need no leave."""
     return {name: _talk(name) for name in TOOLS}
 
 
-def _talk(name: str) -> Tool[Attempt]:
-    async def call(context: RunContext[Attempt], **given: Any) -> str:
+def _talk(name: str) -> Tool:
+    async def use(attempt: Attempt, ident: str, given: dict[str, Any]) -> str:
         async def do() -> str:
-            done, text = await context.deps.request(AtDoor(name, given))
+            done, text = await attempt.request(AtDoor(name, given))
             if not done:
                 raise Refused(text)
             return str(text)
 
-        return await used(context, name, "read", given, do)
+        return await used(attempt, ident, name, "read", given, do)
 
-    return Tool.from_schema(call, name, described(name), schema(name), takes_ctx=True)
+    return Tool(ToolDefinition(name=name, parameters_json_schema=schema(name), description=described(name)), use)
 
 
-def _tool(name: str, kind: type[Struct], risk: Risk) -> Tool[Attempt]:
-    async def call(context: RunContext[Attempt], **given: Any) -> str:
+def _tool(name: str, kind: type[Struct], risk: Risk) -> Tool:
+    async def use(attempt: Attempt, ident: str, given: dict[str, Any]) -> str:
         async def do() -> str:
             try:
                 wanted: Any = msgspec.convert(given, kind)
             except msgspec.ValidationError as error:
                 raise Refused(f"wrong arguments: {error}") from None
-            return str(await wanted.do(context.deps))
+            return str(await wanted.do(attempt))
 
-        return await used(context, name, risk, given, do)
+        return await used(attempt, ident, name, risk, given, do)
 
     _, components = msgspec.json.schema_components([kind])
     schema = {key: value for key, value in components[kind.__name__].items() if key not in ("title", "description")}
-    return Tool.from_schema(call, name, kind.__doc__ or "", schema, takes_ctx=True, sequential=name == "shell")
+    return Tool(
+        ToolDefinition(name=name, parameters_json_schema=schema, description=kind.__doc__ or ""), use, alone=name == "shell"
+    )
 
 
 async def used(
-    context: RunContext[Attempt], tool: str, risk: Risk, given: dict[str, Any], do: Callable[[], Awaitable[str]]
+    attempt: Attempt, ident: str, tool: str, risk: Risk, given: dict[str, Any], do: Callable[[], Awaitable[str]]
 ) -> str:
     """Does what a tool does: told when it begins and ends, and with leave where the attempt's permissions want that.
 
     Raises:
-        ToolFailed: it was not allowed, or failed; the words are for the model.
+        Refused: it was not allowed, or failed; the words are for the model.
     """
-    attempt, ident, about = context.deps, context.tool_call_id or tool, _about(given)
+    about = _about(given)
     attempt.report(Used(ident, tool, about))
     try:
         if _asks(attempt.options, risk):
@@ -183,7 +200,7 @@ async def used(
         answer = await do()
     except Refused as error:
         attempt.report(Used(ident, tool, str(error), ok=False))
-        raise ToolFailed(str(error)) from None
+        raise
     attempt.report(Used(ident, tool, about, ok=True))
     return answer
 

@@ -17,7 +17,7 @@ import click
 from skep.errors import Conflict, Denied
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option
+from skep.interfaces.cli.registry import command, json_option, session_argument
 
 if TYPE_CHECKING:
     from skep.app import Session
@@ -42,7 +42,7 @@ CONTENTS = {
 
 
 @command("debug", ("skep debug", "of the newest session"), ("skep debug feature-7 -o report.zip", "into this file"))
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("-o", "--output", metavar="FILE", default="", help="Where to write it; a file that is there is never overwritten.")
 @json_option
 def debug(name: str, output: str, as_json: bool) -> None:

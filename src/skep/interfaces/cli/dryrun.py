@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from skep.agents.declared import left_out
 from skep.app import foretold, preview, prompts
 from skep.core.estimates import Estimate
 from skep.core.model import Plan
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.words import count, one_line, price
 
+#: Runtimes that are handed the servers of `.mcp.json`.
+WITH_SERVERS = ("claude", "codex", "gemini", "opencode", "acp", "llm")
+
 
 def show(plan: Plan, folder: Path, out: Out, as_json: bool, cost: Estimate) -> None:
     """Prints what a plan would begin with in a workspace, and what it may cost. Raises what `preview` raises."""
     steps, confinement = preview(plan, folder), foretold(plan, folder)
+    left = left_out(
+        str(folder), os.environ, dict.fromkeys(agent.runtime for agent in plan.agents if agent.runtime in WITH_SERVERS)
+    )
     if as_json:
         told = {"name": plan.name, "workspace": str(folder), "confinement": confinement}
-        out.json(document(**told, estimate=cost if cost.tasks else None, tasks=steps))
+        out.json(document(**told, estimate=cost if cost.tasks else None, tasks=steps, left_out=left))
         return
     out.line((plan.name, "bold"), f"  {count(len(steps), 'task')}, nothing is started  {confinement}")
     if cost.tasks:
         out.line(price(cost, plan.limits.cost_usd))
+    for words in left:
+        out.line((one_line(words), "yellow"))
     out.line(("who would do each, as if it were the first: nothing is taken by the others", "dim"))
     names = min(28, max((len(one_line(step.task, 28)) for step in steps), default=0))
     level = 0

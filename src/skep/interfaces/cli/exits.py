@@ -28,8 +28,8 @@ def exit_code(view: SessionView, interrupted: bool = False, refused: int = 0) ->
         interrupted: whether the user asked the command to end.
         refused: how often something was refused because nobody is asked.
     """
-    if view.state == "completed":
-        return 0
+    if view.state == "completed":  # also with its last report beyond a limit, which then is said
+        return LIMIT if view.limit else 0
     if interrupted or (view.state == "paused" and not view.limit):
         return INTERRUPTED
     if refused or view.counts.get("needs-you"):

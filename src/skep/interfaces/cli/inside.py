@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import Group, json_option
+from skep.interfaces.cli.registry import Finite, Group, json_option
 
 
 @click.group("message", cls=Group)
@@ -38,7 +38,7 @@ def _print(as_json: bool, answer: dict[str, Any], line: str) -> None:
 @click.argument("text")
 @click.option("--type", "kind", default="note", show_default=True, help="What kind of message it is.")
 @click.option("--answers", default="", metavar="ID", help="The message or question that it answers.")
-@click.option("--ttl", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Drop it unread after this.")
+@click.option("--ttl", type=Finite(min=0), default=0.0, metavar="SECONDS", help="Drop it unread after this.")
 @click.option("--id", "name", default="", help="A name of your own: the same again is the same message.")
 @json_option
 def send(to: str, text: str, kind: str, answers: str, ttl: float, name: str, as_json: bool) -> None:
@@ -51,7 +51,7 @@ def send(to: str, text: str, kind: str, answers: str, ttl: float, name: str, as_
 
 
 @message.command("read", examples=(("skep message read --wait 60", "waits up to a minute for one"),))
-@click.option("--wait", type=click.FloatRange(min=0, max=300), default=0.0, metavar="SECONDS", help="Wait for one, if need be.")
+@click.option("--wait", type=Finite(min=0, max=300), default=0.0, metavar="SECONDS", help="Wait for one, if need be.")
 @click.option("--most", type=click.IntRange(1, 100), default=100, show_default=True, help="So many at most.")
 @click.option("--keep", is_flag=True, help="Have them come again: they are not told as delivered.")
 @json_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING
 import click
 
 from skep.core.model import TERMINAL
-from skep.errors import Conflict, NotFound
+from skep.errors import Conflict, NotFound, Unavailable
 from skep.interfaces.cli import exits, place
 from skep.interfaces.cli.out import VERSION, Out, document
-from skep.interfaces.cli.registry import command, json_option, session_option
+from skep.interfaces.cli.registry import Finite, command, json_option, session_option
 from skep.interfaces.cli.words import clean
 
 if TYPE_CHECKING:
     from skep.app import Session
     from skep.interfaces.cli.follow import Interrupts
+    from skep.runtime.views import RecordingView
     from skep.terminals.transcript import Recording
 
 #: Seconds between two looks at whether a followed task goes on.
 LOOK = 0.2
+#: The same of one that runs on another node, which shows it as often.
+LOOK_ON = 1.0
+#: Looks at whether what was printed on another node has arrived, once its task is over.
+ARRIVES = 25
+#: What can be shown: see `RecordingView.where`.
+SHOWN = ("here", "store")
 #: Ctrl-] leaves `attach`.
 LEAVE = b"\x1d"
 
@@ -41,7 +49,7 @@ LEAVE = b"\x1d"
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="That attempt; otherwise the newest.")
 @click.option("--search", metavar="WORD", help="Only lines with this word, in any case; exit code 1 if there are none.")
 @click.option("--play", is_flag=True, help="Play it back in its own time, colours and cursor included.")
-@click.option("--speed", type=click.FloatRange(0.1, 100), default=1.0, metavar="X", help="How fast --play plays.")
+@click.option("--speed", type=Finite(0.1, 100), default=1.0, metavar="X", help="How fast --play plays.")
 @click.option("--raw", is_flag=True, help="Every byte as it was printed. It may do anything to your terminal.")
 @session_option
 @json_option
@@ -62,89 +70,138 @@ def logs(
 
     async def work() -> int:
         async with place.session(session) as found:
-            await found.task(task)
-            logbook = Logbook(found, task, Out(), raw, as_json)
+            logbook = Logbook(found, task, Out(), raw, as_json, Path(copies))
             if search is not None:
-                return logbook.search(search, attempt)
+                return await logbook.search(search, attempt)
             if follow:
                 await logbook.follow(attempt)
             elif play:
                 await logbook.play(attempt, speed)
             else:
-                logbook.print(attempt)
+                await logbook.print(attempt)
             return 0
 
-    return place.go(work())
+    with tempfile.TemporaryDirectory(prefix="skep-logs-") as copies:
+        return place.go(work())
 
 
 class Logbook:
-    """The recordings of one task, and the ways to print them."""
+    """The recordings of one task, and the ways to print them.
 
-    def __init__(self, session: Session, task: str, out: Out, raw: bool, as_json: bool) -> None:
+    Args:
+        session: the task's.
+        task: its id.
+        out: where they are printed.
+        raw: as they are, otherwise as plain text.
+        as_json: as documents of JSON.
+        folder: for copies of what is not on this machine; whoever made it removes it.
+    """
+
+    def __init__(self, session: Session, task: str, out: Out, raw: bool, as_json: bool, folder: Path) -> None:
         self._session = session
         self._task = task
         self._out = out
         self._raw = raw
         self._json = as_json
+        self._folder = folder
+        self._read: dict[tuple[int, str], _Read] = {}
 
-    @property
-    def _folder(self) -> Path:
-        from skep.config import STATE, TRANSCRIPTS
+    async def recorded(self, attempt: int | None = None) -> list[RecordingView]:
+        """What there is of one attempt, or of all, and what there is but cannot be had."""
+        from skep.runtime.requests import Recordings
 
-        return self._session.hive.workspace / STATE / TRANSCRIPTS
+        found = await self._session.hive.call(Recordings(session=self._session.name, task=self._task))
+        return [view for view in found if attempt in (None, view.attempt)]
 
-    def recorded(self, attempt: int | None = None) -> list[tuple[int, str]]:
-        """(attempt, part) of what was recorded: of one attempt, or of all."""
-        from skep.terminals.transcript import recordings
+    async def recording(self, view: RecordingView) -> Recording:
+        """One of those that can be had; fetched if it is not on this machine."""
+        from skep.runtime.requests import GetRecording
+        from skep.terminals.transcript import Recording
 
-        found = recordings(self._folder, self._session.name, self._task)
-        return [(n, part) for n, part in found if attempt in (None, n)]
+        if view.path:
+            return Recording(Path(view.path))
+        path = self._folder / f"{view.attempt}-{view.part}.cast"
+        if not path.exists():
+            asked = GetRecording(session=self._session.name, task=self._task, attempt=view.attempt, part=view.part)
+            data: bytes = await self._session.hive.call(asked)
+            path.write_bytes(data)
+        return Recording(path)
 
-    def recording(self, attempt: int, part: str) -> Recording:
-        """One of them."""
-        from skep.terminals.transcript import Recording, place
+    async def _newest(self, attempt: int | None) -> list[RecordingView]:
+        """What there is of an attempt, or of the newest one. Raises if an attempt that was named has nothing.
 
-        return Recording(place(self._folder, self._session.name, self._task, attempt, part))
-
-    def _newest(self, attempt: int | None) -> list[tuple[int, str]]:
-        """What there is of an attempt, or of the newest one. Raises NotFound if an attempt that was named has nothing."""
-        found = self.recorded(attempt)
-        if not found:
-            if attempt is not None:
-                tried = ", ".join(str(n) for n in dict.fromkeys(n for n, _ in self.recorded())) or "none"
-                raise NotFound(f"nothing is recorded of attempt {attempt} of '{self._task}'", f"Recorded are: {tried}.")
-            click.echo(f"'{clean(self._task)}' has printed nothing yet", err=True)
+        Raises:
+            NotFound: nothing is recorded of it.
+            Unavailable: that is on another machine.
+        """
+        found = await self.recorded(attempt)
+        there = [view for view in found if view.where in SHOWN]
+        away = [view for view in found if view.where == "away"]
+        if there:
+            newest = [view for view in there if view.attempt == there[-1].attempt]
+            self._say_away(*(view for view in away if view.attempt > newest[0].attempt))
+            return newest
+        if attempt is None:
+            self._say_away(*away)
+            if away and not await self._over():
+                click.echo("`skep logs -f` shows what runs on another node", err=True)
+            if not away:
+                click.echo(f"'{clean(self._task)}' has printed nothing yet", err=True)
             return []
-        return [(n, part) for n, part in found if n == found[-1][0]]
+        if away:
+            raise Unavailable(self._where(away[0]), "Look there, in the node's folder, if it still is.")
+        if found:
+            click.echo(f"attempt {attempt} of '{clean(self._task)}' has printed nothing", err=True)
+            return []
+        tried = ", ".join(str(n) for n in dict.fromkeys(view.attempt for view in await self.recorded())) or "none"
+        raise NotFound(f"nothing is recorded of attempt {attempt} of '{self._task}'", f"Recorded are: {tried}.")
 
-    def _head(self, attempt: int, part: str) -> None:
+    def _where(self, view: RecordingView) -> str:
+        """Where that is which cannot be had."""
+        node = f"node '{clean(view.node)}'" if view.node else "another node"
+        return f"what attempt {view.attempt} of '{clean(self._task)}' printed lies on {node}: not available here"
+
+    def _say_away(self, *views: RecordingView) -> None:
+        for view in views:
+            click.echo(self._where(view), err=True)
+
+    def _head(self, view: RecordingView) -> None:
         """Names what follows, where it is not simply the agent's."""
-        if part and not self._raw:
-            self._out.line((f"--- {part} of attempt {attempt}", "dim"))
+        if view.part and not self._raw:
+            self._out.line((f"--- {view.part} of attempt {view.attempt}", "dim"))
 
-    def print(self, attempt: int | None) -> None:
+    async def print(self, attempt: int | None) -> None:
         """An attempt, whole."""
-        chosen = self._newest(attempt)
+        chosen = await self._newest(attempt)
         if self._json:
-            parts = [{"attempt": n, "part": part or "agent", "text": self.recording(n, part).text()} for n, part in chosen]
+            parts = [
+                {"attempt": view.attempt, "part": view.part or "agent", "text": (await self.recording(view)).text()}
+                for view in chosen
+            ]
             self._out.json(document(session=self._session.name, task=self._task, recordings=parts))
             return
-        for n, part in chosen:
-            self._head(n, part)
+        for view in chosen:
+            self._head(view)
+            recording = await self.recording(view)
             if self._raw:
-                for _, kind, text in self.recording(n, part).events():
+                for _, kind, text in recording.events():
                     if kind == "o":
                         self._out.write(text)
+                    else:
+                        click.echo(text, err=True)
             else:
-                for line in self.recording(n, part).text().splitlines():
+                for line in recording.text().splitlines():
                     self._out.line(line)
 
-    def search(self, word: str, attempt: int | None) -> int:
+    async def search(self, word: str, attempt: int | None) -> int:
         """Lines that hold a word; the exit code."""
+        views = await self.recorded(attempt)
+        self._say_away(*(view for view in views if view.where == "away"))
         found = [
-            {"attempt": n, "part": part or "agent", "line": number, "text": text}
-            for n, part in self.recorded(attempt)
-            for number, text in self.recording(n, part).search(word)
+            {"attempt": view.attempt, "part": view.part or "agent", "line": number, "text": text}
+            for view in views
+            if view.where in SHOWN
+            for number, text in (await self.recording(view)).search(word)
         ]
         if self._json:
             self._out.json(document(session=self._session.name, task=self._task, found=found))
@@ -158,11 +215,11 @@ class Logbook:
         """An attempt in its own time."""
         from skep.interfaces.cli.seemly import Seemly
 
-        for n, part in self._newest(attempt):
-            self._head(n, part)
+        for view in await self._newest(attempt):
+            self._head(view)
             seemly = Seemly()
             try:
-                async for text in self.recording(n, part).play(speed):
+                async for text in (await self.recording(view)).play(speed):
                     self._out.write(text if self._raw else seemly.feed(text))
             finally:
                 self._out.write(seemly.end() if self._out.terminal else "")
@@ -175,21 +232,40 @@ class Logbook:
             shown: turns output into what is printed; otherwise it becomes plain text.
         """
         done: set[tuple[int, str]] = set()
-        first = True
+        first, looks = True, 0
         while True:
             over = await self._over()
-            there = self.recorded(attempt)
-            if first and there and attempt is None:
-                done.update(key for key in there if key[0] != there[-1][0])
+            views = await self.recorded(attempt)
+            if first and views and attempt is None:
+                done.update(_key(view) for view in views if view.attempt != views[-1].attempt)
             first = False
-            fresh = [key for key in there if key not in done]
+            left = [view for view in views if view.where != "nothing" and _key(view) not in done]
+            fresh = [view for view in left if view.where in SHOWN]
             if fresh:
-                await self._follow_one(*fresh[0], over or len(fresh) > 1, shown)
-                done.add(fresh[0])
-            elif over:
+                await self._follow_one(fresh[0], over or len(fresh) > 1 or fresh[0].where == "store", shown)
+                done.add(_key(fresh[0]))
+            elif over and (not left or looks > ARRIVES):
+                self._say_away(*left)
                 return
             else:
-                await asyncio.sleep(LOOK)
+                looks += over  # what was printed on another node is sent when its attempt is over
+                if left and not over:
+                    await self._look_on(left[-1], shown)
+                await asyncio.sleep(LOOK_ON if left and not over else LOOK)
+
+    async def _look_on(self, view: RecordingView, shown: Callable[[str], str] | None) -> None:
+        """Prints what comes from an attempt that runs on another node, as far as that shows it."""
+        from skep.runtime.requests import LookOn
+        from skep.terminals.transcript import Recording
+
+        asked = LookOn(session=self._session.name, task=self._task, attempt=view.attempt)
+        data: bytes = await self._session.hive.call(asked)
+        path, read = self._folder / "running.cast", self._read_of(view)
+        path.write_bytes(data)
+        for at, kind, text in Recording(path).events() if data else ():
+            if at > read.after:
+                read.after = at
+                self._print_one(view, text if kind == "o" else "\r\n[output is missing here]\r\n", shown)
 
     async def _over(self) -> bool:
         """Whether nothing more comes: the task is over or asks, or its session was stopped or left."""
@@ -199,40 +275,55 @@ class Logbook:
         whole = await self._session.status(tasks=False)
         return not whole.live or (whole.state != "active" and not view.pid)
 
-    async def _follow_one(self, n: int, part: str, finished: bool, shown: Callable[[str], str] | None) -> None:
-        from skep.terminals.plain import Plain
-
-        self._head(n, part)
-        over, plain = asyncio.Event(), Plain()
+    async def _follow_one(self, view: RecordingView, finished: bool, shown: Callable[[str], str] | None) -> None:
+        self._head(view)
+        over = asyncio.Event()
 
         async def watch() -> None:
             nothing_more = finished
-            while not nothing_more and self.recorded()[-1] == (n, part):
-                await asyncio.sleep(LOOK)
-                nothing_more = await self._over()
-            over.set()
+            try:
+                while not nothing_more and _key((await self.recorded())[-1]) == _key(view):
+                    await asyncio.sleep(LOOK)
+                    nothing_more = await self._over()
+            finally:
+                over.set()
 
         watching = asyncio.ensure_future(watch())
         try:
-            async for text in self.recording(n, part).follow(over):
-                if self._json:
-                    self._out.json(
-                        {
-                            "version": VERSION,
-                            "type": "output",
-                            "attempt": n,
-                            "part": part or "agent",
-                            "text": plain.feed(text.encode()),
-                        }
-                    )
-                elif self._raw:
-                    self._out.write(text)
-                else:
-                    self._out.write(shown(text) if shown else clean(plain.feed(text.encode())))
+            async for text in (await self.recording(view)).follow(over, after=self._read_of(view).after):
+                self._print_one(view, text, shown)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
+
+    def _read_of(self, view: RecordingView) -> _Read:
+        return self._read.setdefault(_key(view), _Read())
+
+    def _print_one(self, view: RecordingView, text: str, shown: Callable[[str], str] | None) -> None:
+        """Prints what a recording that is followed goes on with."""
+        plain = self._read_of(view).plain
+        if self._json:
+            part = view.part or "agent"
+            said = {"type": "output", "attempt": view.attempt, "part": part, "text": plain.feed(text.encode())}
+            self._out.json({"version": VERSION, **said})
+        elif self._raw:
+            self._out.write(text)
+        else:
+            self._out.write(shown(text) if shown else clean(plain.feed(text.encode())))
+
+
+class _Read:
+    """How far a recording that is followed was read (s since its beginning), and what makes it plain."""
+
+    def __init__(self) -> None:
+        from skep.terminals.plain import Plain
+
+        self.after, self.plain = -1.0, Plain()
+
+
+def _key(view: RecordingView) -> tuple[int, str]:
+    return view.attempt, view.part
 
 
 @command("attach", ("skep attach api", "watch it; Ctrl-] leaves"))
@@ -254,7 +345,7 @@ def attach(task: str, session: str) -> None:
                 )
             click.echo(f"watching {clean(task)}; Ctrl-] leaves", err=True)
             showing = asyncio.ensure_future(
-                Logbook(found, task, out, False, False).follow(None, seemly.feed if out.terminal else None)
+                Logbook(found, task, out, False, False, Path(copies)).follow(None, seemly.feed if out.terminal else None)
             )
             leaving = asyncio.ensure_future(_leave(asked))
             try:
@@ -267,7 +358,8 @@ def attach(task: str, session: str) -> None:
                 await asyncio.gather(showing, leaving, return_exceptions=True)
                 out.write(seemly.end() if out.terminal else "")
 
-    place.go(work())
+    with tempfile.TemporaryDirectory(prefix="skep-logs-") as copies:
+        place.go(work())
 
 
 async def _leave(asked: Interrupts) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skep.config import STATE
 from skep.errors import Conflict
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option, session_option
-from skep.interfaces.cli.words import Line, one_line
+from skep.interfaces.cli.registry import command, json_option, session_argument, session_option
+from skep.interfaces.cli.words import Line, clock, one_line
 
 if TYPE_CHECKING:
     from skep.core.placement import Explanation
@@ -27,14 +28,15 @@ MOST = 40
     ("skep status feature-7 --watch", "follow it"),
     ("skep status --json | jq .idle", "for scripts"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("--watch", is_flag=True, help="Follow it until nothing goes on; leaving does not stop it.")
 @click.option("--all", "everything", is_flag=True, help="List every task.")
 @json_option
 def status(name: str, watch: bool, everything: bool, as_json: bool) -> None:
     """Show where a session stands, whether it runs or not. Always ends with 0 when it could be shown.
 
-    With --json `terminals` says how long commands take here; it is null while nobody carries a session out.
+    With --json `terminals` says how long commands take here; it is null while nobody carries a session out. `backups` says when
+    the last ones by schedule were and which failed; it is null if there were none.
     """
     place.go(_watch(name, as_json) if watch else _status(name, everything, as_json))
 
@@ -43,15 +45,19 @@ async def _status(name: str, everything: bool, as_json: bool) -> None:
     from skep.interfaces.cli import picture
     from skep.interfaces.cli.faces import now
     from skep.interfaces.cli.report import report
+    from skep.runtime.backups import MARK
+    from skep.runtime.schedule import last
 
     async with place.session(name) as session:
         view = await session.status()
         owner = None if session.hive.owner else await session.hive.who()
+    saved = last(place.workspace() / STATE / MARK)
     out = Out()
     if as_json:
         import msgspec
 
-        out.json(msgspec.to_builtins(view) | {"terminals": msgspec.to_builtins(owner.terminals) if owner else None})
+        told = {"terminals": owner.terminals if owner else None, "backups": saved}
+        out.json(msgspec.to_builtins(view) | msgspec.to_builtins(told))
     elif view.state in ("completed", "failed", "closed"):
         out.lines(report(view, out.mark, now()))
     else:
@@ -64,6 +70,13 @@ async def _status(name: str, everything: bool, as_json: bool) -> None:
             lines.append([("idle: ", "bold"), (one_line(view.idle), "")])
         if view.untold:
             lines.append([("notify: ", "yellow"), (one_line(view.untold), "")])
+        if view.unpublished:
+            lines.append([("publish: ", "yellow"), (one_line(view.unpublished), "")])
+        if view.unread:
+            lines.append([("letters: ", "yellow"), (one_line(view.unread, 400), "")])
+        if saved is not None and saved.failed:
+            why = saved.failed.get(view.name) or next(iter(saved.failed.values()))
+            lines.append([("backups: ", "yellow"), (one_line(f"failed at {clock(saved.at)}: {why}"), "")])
         out.lines(lines)
 
 
@@ -149,7 +162,7 @@ def open_(task: str, use: str | None, session: str, as_json: bool) -> int:
 @command(
     "ready", ("skep ready", "what could be taken now"), ("skep ready --json | jq '.tasks[]|select(.ready).id'", "for scripts")
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @json_option
 def ready(name: str, as_json: bool) -> None:
     """Show which tasks nothing but an agent is missing for, first in line first, and why the other open ones wait.

@@ -7,7 +7,7 @@ import click
 from skep.interfaces.cli import place
 from skep.interfaces.cli.faces import now
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option, session_option
+from skep.interfaces.cli.registry import Finite, command, json_option, session_option
 from skep.interfaces.cli.words import duration, one_line
 
 
@@ -19,7 +19,7 @@ from skep.interfaces.cli.words import duration, one_line
 )
 @click.argument("agent")
 @click.argument("text")
-@click.option("--ttl", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Drop it undelivered after this.")
+@click.option("--ttl", type=Finite(min=0), default=0.0, metavar="SECONDS", help="Drop it undelivered after this.")
 @click.option("--answers", metavar="ID", default="", help="The question that it answers.")
 @session_option
 @json_option

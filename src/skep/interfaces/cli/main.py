@@ -12,7 +12,7 @@ import click
 from skep import __version__
 from skep.errors import Bug, SkepError
 from skep.interfaces.cli import exits
-from skep.interfaces.cli.registry import Root
+from skep.interfaces.cli.registry import Root, redis_option
 from skep.interfaces.cli.words import clean
 
 
@@ -43,6 +43,7 @@ def _print_skill(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "and can be killed and resumed at any moment.",
 )
 @click.option("-C", "--workspace", metavar="DIR", help="Work in this folder instead of the current one's workspace.")
+@redis_option
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 @click.option(
     "--skill",

@@ -13,7 +13,7 @@ import msgspec
 from skep.errors import Invalid, NotFound
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option, session_option
+from skep.interfaces.cli.registry import command, json_option, session_argument, session_option
 from skep.interfaces.cli.words import count, short
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def retry(task: str, message: str, agent: str, session: str, as_json: bool) -> N
     ("skep stop feature-7", "this one"),
     ("skep stop --task api", "the agent of one task; the others go on"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("--task", default="", metavar="TASK", help="Interrupt this task's agent alone; the task waits for your word.")
 @json_option
 def stop(name: str, task: str, as_json: bool) -> None:
@@ -206,7 +206,7 @@ def stop(name: str, task: str, as_json: bool) -> None:
     ("skep merge", "to the branch it began on"),
     ("skep merge feature-7 --branch next --squash", "as one commit on another"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("--branch", default="", help="The branch to bring it to; otherwise the one the session began on.")
 @click.option("--squash", is_flag=True, help="As one commit.")
 @click.option("--pr", "pull", is_flag=True, help="To a branch skep/SESSION, pushed to origin, with a pull request by gh.")

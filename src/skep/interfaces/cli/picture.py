@@ -55,8 +55,8 @@ def header(view: SessionView, now: int, since: int = 0) -> Line:
     if view.base:
         parts.append((f"  {one_line(view.branch or view.base[:10], 40)}+{count(merged, 'commit')}", ""))
     if view.state != "active":
-        why = f": {one_line(view.why, 60)}" if view.state == "paused" and view.why else ""
-        parts.append((f"  {view.state}{why}", "green" if view.state == "completed" else "yellow"))
+        why = f": {one_line(view.why, 60)}" if (view.state == "paused" or view.limit) and view.why else ""
+        parts.append((f"  {view.state}{why}", "green" if view.state == "completed" and not view.limit else "yellow"))
     parts.append((f"  {view.confinement}" if view.confinement else "", "dim"))
     return parts
 

@@ -9,7 +9,7 @@ import click
 from skep.errors import Conflict, Denied
 from skep.interfaces.cli import exits, place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option
+from skep.interfaces.cli.registry import command, json_option, session_argument
 
 
 @command(
@@ -17,7 +17,7 @@ from skep.interfaces.cli.registry import command, json_option
     ("skep receipt", "of the newest session, into SESSION.receipt.json"),
     ("skep receipt feature-7 -o f7.json", "into this file"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("-o", "--output", metavar="FILE", default="", help="Where to write it; a file that is there is never overwritten.")
 @json_option
 def receipt(name: str, output: str, as_json: bool) -> None:

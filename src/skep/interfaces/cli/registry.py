@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -56,12 +60,20 @@ SECTIONS: dict[str, dict[str, Spot]] = {
     },
     "Sessions": {
         "session": Spot("sessions", "session", "Create, list, fork, restore, export sessions, and more."),
+        "backup": Spot("backup", "backup", "Back up a session, or all; list the backups."),
+        "restore": Spot("backup", "restore", "Go on from a backup, under the same name."),
+        "prune": Spot("prune", "prune", "Put sessions that ended long ago into archives."),
         "receipt": Spot("receipt", "receipt", "Write a signed record of what a session did."),
         "verify-receipt": Spot("receipt", "verify_receipt", "Check such a record, offline."),
+    },
+    "Several machines": {
+        "fleet": Spot("fleet", "fleet", "Distribute tasks among many sessions; see how they stand."),
+        "node": Spot("node", "node", "Carry out attempts on this machine; list, invite, drain nodes."),
     },
     "Set up": {
         "init": Spot("setup", "init", "Write a first workflow file that works."),
         "doctor": Spot("doctor", "doctor", "Check what Skep needs here; each finding says how to mend it."),
+        "redis": Spot("redis", "redis", "Run a private Redis for sessions that lie in one."),
         "debug": Spot("debug", "debug", "Write a bundle for a bug report, without secrets."),
         "sandbox": Spot("sandbox", "sandbox", "Try by hand what confined programs can see and do."),
         "config": Spot("setup", "config", "Show every setting and where its value comes from."),
@@ -71,7 +83,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
     },
 }
 #: Commands of the manual that are still to come: asking for one is answered, not guessed at.
-LATER = frozenset({"memory", "node", "up", "mcp"})
+LATER = frozenset({"memory", "up", "mcp"})
 
 
 class Command(click.Command):
@@ -133,10 +145,56 @@ class Root(Group):
 
 def command(name: str, *examples: tuple[str, str]) -> Callable[[Callable[..., Any]], Command]:
     """Makes a function a command with examples (command line, what it is for)."""
-    return click.command(name, cls=Command, examples=examples)
+
+    def made(function: Callable[..., Any]) -> Command:
+        known = click.command(name, cls=Command, examples=examples)(function)
+        if not any("--redis" in option.opts for option in known.params):
+            redis_option(known)
+        return known
+
+    return made
 
 
+def _over(ctx: click.Context, _: click.Parameter, url: str | None) -> None:
+    """From here on the store is that one. A password would be read by everybody who can list processes."""
+    if url is None:
+        return
+    if re.match(r"[a-z+]+://[^/@]*:[^/@]+@", url):
+        raise click.UsageError(
+            "--redis takes no password: put it into REDIS_PASSWORD, or name a file in REDIS_PASSWORD_FILE", ctx
+        )
+    os.environ["SKEP_STORE_URL"] = url
+
+
+class Finite(click.FloatRange):
+    """A number of a range: neither `nan`, which no bound refuses, nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads it."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
+
+
+redis_option = click.option(
+    "--redis", metavar="URL", expose_value=False, callback=_over, help="Work over this Redis; otherwise as skep.toml says."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, version 1 (see the manual).")
 session_option = click.option(
     "-s", "--session", "session", default="", metavar="NAME", help="The session; otherwise the newest one here."
 )
+
+
+def session_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command about one session: it is named as an argument, or by -s as elsewhere; the function gets it as `name`."""
+
+    @session_option
+    @click.argument("name", metavar="[SESSION]", default="")
+    @wraps(function)
+    def named(name: str, session: str, **more: Any) -> Any:
+        if name and session and name != session:
+            raise click.UsageError(f"Two sessions are named: '{name}', and '{session}' by -s.")
+        return function(name=name or session, **more)
+
+    return named

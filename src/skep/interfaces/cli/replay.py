@@ -12,7 +12,7 @@ import click
 from skep.interfaces.cli import place
 from skep.interfaces.cli.lines import Teller
 from skep.interfaces.cli.out import Out
-from skep.interfaces.cli.registry import command, json_option
+from skep.interfaces.cli.registry import command, json_option, session_argument
 
 if TYPE_CHECKING:
     from skep.core.events import Event
@@ -41,7 +41,7 @@ class Numbered:
     ("skep replay feature-7 --to 120", "and how it stood after event 120"),
     ("skep replay --step", "one by one; q leaves"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("--to", "last", type=click.IntRange(1), metavar="N", help="Only to event N; then show how the session stood.")
 @click.option("--step", is_flag=True, help="Wait for a key after each event; q leaves.")
 @json_option

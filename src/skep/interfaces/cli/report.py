@@ -29,6 +29,10 @@ def report(view: SessionView, mark: Callable[[str], str], now: int, since: int =
         lines.append([("idle: ", "bold"), (one_line(view.idle), "")])
     if view.untold:
         lines.append([("notify: ", "yellow"), (one_line(view.untold), "")])
+    if view.unpublished:
+        lines.append([("publish: ", "yellow"), (one_line(view.unpublished), "")])
+    if view.unread:
+        lines.append([("letters: ", "yellow"), (one_line(view.unread, 400), "")])
     if view.rehearsal:
         lines += _rehearsal(view)
     return [*lines, *_next(view)]

@@ -14,7 +14,7 @@ from msgspec import Struct
 from skep.errors import Invalid
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import command, json_option, session_option
+from skep.interfaces.cli.registry import command, json_option, session_argument, session_option
 from skep.interfaces.cli.words import count, one_line, price
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ async def _add(task: Any, name: str, way: Way) -> int:
     ("skep resume --decide push=skip", "answer what a crash left open, then go on"),
     ("skep resume --file f.yaml", "with the file as it is now; what is unchanged and done stays"),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option(
     "--decide", multiple=True, metavar="TASK=ANSWER", help="Answer a task's question: rerun, skip, merge, approve or reject."
 )

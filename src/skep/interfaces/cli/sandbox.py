@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from skep.interfaces.cli import place
-from skep.interfaces.cli.registry import command
+from skep.interfaces.cli.registry import Finite, command
 
 
 @command(
@@ -22,7 +22,7 @@ from skep.interfaces.cli.registry import command
 @click.option("--credentials", multiple=True, metavar="CLIENT", help="A client whose credentials are shared: claude, codex, ...")
 @click.option("--memory", type=click.IntRange(1, 1 << 30), metavar="MIB", help="Main memory, all processes together.")
 @click.option("--processes", type=click.IntRange(1, 1_000_000), metavar="N", help="Processes and threads at once.")
-@click.option("--cpu", type=click.FloatRange(0.01, 100_000), metavar="CORES", help="Processors, all processes together.")
+@click.option("--cpu", type=Finite(0.01, 100_000), metavar="CORES", help="Processors, all processes together.")
 @click.argument("program", nargs=-1, required=True, metavar="-- PROGRAM [ARGUMENT]...")
 def sandbox(
     read: tuple[str, ...],

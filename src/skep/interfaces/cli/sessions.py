@@ -8,7 +8,7 @@ import click
 
 from skep.interfaces.cli import place
 from skep.interfaces.cli.out import Out, document
-from skep.interfaces.cli.registry import Command, Group, json_option, session_option
+from skep.interfaces.cli.registry import Command, Group, json_option, session_argument, session_option
 from skep.interfaces.cli.words import Line, clock, count, one_line, short
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def list_(as_json: bool) -> None:
         ("skep session show --events --json", "its events as JSON lines"),
     ),
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @click.option("--events", is_flag=True, help="All its events instead.")
 @json_option
 def show(name: str, events: bool, as_json: bool) -> None:
@@ -157,7 +157,7 @@ at_option = click.option("--at", metavar="POINT", help="A checkpoint, or the num
 @session.command(
     "restore", cls=Command, examples=(("skep session restore --at before-db", "go on from there, under the same name"),)
 )
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @at_option
 @json_option
 def restore(name: str, at: str | None, as_json: bool) -> None:
@@ -174,7 +174,7 @@ def restore(name: str, at: str | None, as_json: bool) -> None:
 
 
 @session.command("fork", cls=Command, examples=(("skep session fork feature-7 --at before-db", "a second one from there"),))
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @at_option
 @json_option
 def fork(name: str, at: str | None, as_json: bool) -> None:
@@ -189,7 +189,7 @@ def fork(name: str, at: str | None, as_json: bool) -> None:
 
 
 @session.command("pause", cls=Command, examples=(("skep session pause", "start nothing new"),))
-@click.argument("name", metavar="[SESSION]", default="")
+@session_argument
 @json_option
 def pause(name: str, as_json: bool) -> None:
     """Start nothing new; what runs goes on to its end. `skep resume` goes on."""

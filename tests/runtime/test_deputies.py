@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,38 +15,11 @@ from skep.core import events as ev
 from skep.core.terms import Notify
 from skep.runtime import requests as rq
 from skep.runtime.deputies import Deputy, admitted
-from tests.runtime.gates import Gate, gates
-from tests.runtime.traces import left_behind
+from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
 
-CLIENT = Path(__file__).parents[1] / "runtime" / "drivers" / "claude_like.py"
+CLIENT = Path(__file__).parent / "drivers" / "claude_like.py"
 SKEP = f"{sys.executable} -P -m skep"
-
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings of the machine; agents are unconfined, as that is when they can try; nothing is left behind."""
-    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "SKEP_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
-    monkeypatch.setenv("SKEP_SANDBOX", "off")
-    yield
-    assert left_behind(tmp_path) == []
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Where commands wait for the test."""
-    with gates(tmp_path) as make:
-        yield make()
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Repository:
-    """A user's repository."""
-    repository = Repository(tmp_path / "work")
-    repository.commit({"a.txt": "one\n"})
-    return repository
 
 
 @pytest.fixture

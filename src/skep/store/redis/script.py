@@ -1,0 +1,22 @@
+"""Programs that run in the server, whole or not at all: text beside this file, known to the server by its SHA-1."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+
+class Script:
+    """A program for the server. `text`: in Lua. It must check all before it writes anything: Redis takes nothing back."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # What the server calls it; nothing is secured by it.
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def load(*names: str) -> Script:
+    """The script made of `scripts/<name>.lua`, one behind the other: what several share comes first."""
+    return Script("".join((files(__package__) / "scripts" / f"{name}.lua").read_text(encoding="utf-8") for name in names))

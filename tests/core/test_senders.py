@@ -1,0 +1,39 @@
+"""The counts of senders: what was decided is never taken for new, however many others came in between."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skep.core import senders
+from skep.core.senders import Senders
+
+#: Who sends letters, one after the other.
+SENT = st.lists(st.sampled_from("abcdef"), max_size=40)
+
+
+@given(SENT, st.integers(1, 4))
+def test_what_was_decided_is_never_new_again(sent: list[str], kept: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(senders, "MAX_SENDERS", kept)
+        counts, numbers, decided = Senders(), dict.fromkeys("abcdef", 0), list[tuple[str, int, int]]()
+        for seq, sender in enumerate(sent, 1):
+            # A letter is written before the event that tells that it was decided.
+            assert not counts.too_old(sender, seq - 1)
+            assert counts.last(sender) in (0, numbers[sender])
+            numbers[sender] += 1
+            decided.append((sender, numbers[sender], seq - 1))
+            counts.take(((sender, numbers[sender]),), seq)
+            assert len(counts.heard) <= kept
+            for one, number, looked in decided:
+                assert number <= counts.last(one) or counts.too_old(one, looked)
+
+
+def test_a_sender_that_still_speaks_is_not_forgotten() -> None:
+    counts = Senders()
+    for seq in range(1, 3 * senders.MAX_SENDERS):
+        counts.take(((f"s{seq}", 1), ("busy", seq)), seq)
+    assert counts.last("busy") == 3 * senders.MAX_SENDERS - 1
+    assert counts.last("s1") == 0
+    assert counts.floor

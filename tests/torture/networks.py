@@ -1,0 +1,99 @@
+"""A network of this process's own, made of network namespaces: machines on it can be cut off, and nothing of them stays."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_HERE = "/proc/thread-self/ns/net"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Place:
+    """Where a machine is: in a namespace of its own, from which one cable leads to this process's.
+
+    Args:
+        number: which one, from 0.
+    """
+
+    def __init__(self, number: int) -> None:
+        #: What this process is called there, and the cable's end here.
+        self.address, self._end = f"10.123.{number}.1", f"m{number}"
+        before = os.open(_HERE, os.O_RDONLY)
+        _enter_new()
+        self.namespace = os.open(_HERE, os.O_RDONLY)
+        _enter(before)
+        #: What a command there begins with.
+        self.within = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{self.namespace}")
+        _run(*self.within, "ip", "link", "add", "out", "type", "veth", "peer", "name", self._end, "netns", str(os.getpid()))
+        _run("ip", "address", "add", f"{self.address}/30", "dev", self._end)
+        _run(*self.within, "ip", "address", "add", f"10.123.{number}.2/30", "dev", "out")
+        for name in ("lo", "out"):
+            _run(*self.within, "ip", "link", "set", name, "up")
+        self.mend()
+
+    def cut(self) -> None:
+        """From now on nothing arrives, either way; nobody is told."""
+        _run("ip", "link", "set", self._end, "down")
+
+    def mend(self) -> None:
+        """All arrives again."""
+        _run("ip", "link", "set", self._end, "up")
+
+    def has(self, pid: int) -> bool:
+        """Whether a process is there."""
+        return os.stat(f"/proc/{pid}/ns/net").st_ino == os.fstat(self.namespace).st_ino
+
+
+@contextmanager
+def network() -> Iterator[list[Place]]:
+    """Within, this thread, and what it starts, have a network of their own. Skips the test where that is not allowed.
+
+    Yields:
+        An empty list for the places on it: they go with it.
+    """
+    if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("nsenter")):
+        pytest.skip("network namespaces need root, ip and nsenter (Debian: iproute2, util-linux)")
+    before = os.open(_HERE, os.O_RDONLY)
+    places: list[Place] = []
+    try:
+        _enter_new()
+    except OSError as error:
+        os.close(before)
+        pytest.skip(f"network namespaces are not allowed here: {error}")
+    try:
+        _run("ip", "link", "set", "lo", "up")
+        yield places
+    finally:
+        _enter(before)
+        for each in places:
+            os.close(each.namespace)
+
+
+def _enter_new() -> None:
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _enter(namespace: int) -> None:
+    """Goes (back) to a namespace, and closes what it is known by."""
+    assert _libc.setns(namespace, _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    os.close(namespace)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    return not Path(f"/proc/{pid}").exists()

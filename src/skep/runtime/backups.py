@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -47,6 +47,18 @@ STALE = 86_400.0
 MARK = "backup.json"
 #: Damaged files that an error names.
 NAMED = 5
+
+
+class Chosen(NamedTuple):
+    """A file to restore from, open and read; and what is to be told about the choice."""
+
+    file: Parcel
+    carried: copies.Carried
+    notes: list[str]
+
+    def close(self) -> None:
+        """For threads other than the loop's."""
+        self.file.close()
 
 
 class Backups:
@@ -215,16 +227,13 @@ class Backups:
     async def _restore(self, asked: rq.Restore) -> SessionView:
         wanted = await self._wanted(asked.session)
         given = Path(asked.path) if asked.path else self._folder("")
-        found, carried, notes = await copies.aside(self._choose, given, wanted, asked.until)
-        try:
-            manifest = found.manifest
+        async with copies.opened(self._choose, given, wanted, asked.until) as found:
+            manifest = found.file.manifest
             if wanted not in (manifest.name, manifest.session):
                 fix = f"Say so: skep restore {manifest.name} --from {given}"
-                raise Invalid(f"{found.path} is of session {manifest.name}, not of {wanted}", fix)
-            view = await self._replace(found, carried, wanted, asked.by)
-        finally:
-            found.close()
-        return replace(view, notes=tuple(notes))
+                raise Invalid(f"{found.file.path} is of session {manifest.name}, not of {wanted}", fix)
+            view = await self._replace(found.file, found.carried, wanted, asked.by)
+        return replace(view, notes=tuple(found.notes))
 
     async def _replace(self, found: Parcel, carried: copies.Carried, shown: str, by: str) -> SessionView:
         names, live = self._sessions.names, self._sessions.live
@@ -249,8 +258,8 @@ class Backups:
             await names.give(holder, f"{holder}@{(await self._parts.log.row(holder)).head.seq}", "")
         return view
 
-    def _choose(self, given: Path, name: str, until: int) -> tuple[Parcel, copies.Carried, list[str]]:
-        """The file to restore from, open and read; and what is to be told about it."""
+    def _choose(self, given: Path, name: str, until: int) -> Chosen:
+        """The file to restore from, open and read."""
         notes: list[str] = []
         for path in [given] if given.is_file() or not given.is_dir() else self._candidates(given, name, until):
             try:
@@ -272,7 +281,7 @@ class Backups:
                 notes.append(f"{path} is sealed with the key {found.manifest.key} of another store: only damage would show here")
             if found.manifest.lost:
                 notes.append(f"outputs that were lost before the backup: {', '.join(found.manifest.lost[:NAMED])}")
-            return found, carried, notes
+            return Chosen(found, carried, notes)
         said = f"; {'; '.join(notes[:NAMED])}" if notes else ""
         raise NotFound(f"no good backup of session {name} in {given}{said}", "`skep backup list` shows what there is.")
 

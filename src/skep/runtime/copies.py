@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import IO, Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +27,16 @@ PART = 5_000
 #: Appends of a log that are read at a time.
 PAGE = 50
 T = TypeVar("T")
+
+
+class Closing(Protocol):
+    """What is open until it is closed."""
+
+    def close(self) -> None:
+        """For threads other than the loop's."""
+
+
+File = TypeVar("File", bound=Closing)
 
 
 async def _events(log: Log, session: str) -> list[ev.Event]:
@@ -94,8 +105,7 @@ async def save(parts: Parts, session: str, name: str, path: Path, seq: int) -> W
         Invalid, Unavailable: its log is damaged, or the store does not answer.
         Exhausted, Invalid: the disk is full, or the file cannot be written.
     """
-    packing = await aside(Packing, path)
-    try:
+    async with opened(Packing, path) as packing:
         names = await _save_log(parts.log, session, seq, packing)
         # What is read from here on may be newer than the log in the file: a copy takes of it what that log knows of.
         await _save_archive(parts.log, session, packing)
@@ -114,8 +124,6 @@ async def save(parts: Parts, session: str, name: str, path: Path, seq: int) -> W
         now, key = parts.clock.now(), key_of(seal)
         manifest = Manifest(format=FORMAT, session=session, name=name, at=now, events=seq, key=key, lost=tuple(lost))
         return Written(manifest, await aside(packing.keep, manifest, seal))
-    finally:
-        await aside(packing.close)
 
 
 class Written(NamedTuple):
@@ -178,6 +186,18 @@ async def aside(work: Callable[..., T], *args: Any) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([done])
         raise
+
+
+@asynccontextmanager
+async def opened(kind: Callable[..., File], *args: Any) -> AsyncIterator[File]:
+    """Opens a file in a thread, and closes it in one, also when whoever opens it is cancelled meanwhile."""
+    opening = asyncio.ensure_future(asyncio.to_thread(kind, *args))
+    try:
+        yield await asyncio.shield(opening)
+    finally:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await aside(opening.result().close)
 
 
 class Carried(NamedTuple):

@@ -270,8 +270,8 @@ class Loop(Session):
         return decision.more
 
     async def _snapshot(self) -> None:
-        """A cache: without it the next start takes longer, no more."""
-        with contextlib.suppress(Unavailable):
+        """A cache: without it the next start takes longer, no more. What is wrong with the log is for an append to find."""
+        with contextlib.suppress(SkepError):
             await self._log.snapshot(self.name, self.head.seq, self.state.save())
         self._snapshot_seq = self.head.seq
 

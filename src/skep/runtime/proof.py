@@ -27,8 +27,7 @@ async def prove(parts: Parts, session: str, path: Path, head: Head) -> None:
         Conflict: the log goes on.
         Unavailable: the store, the disk or git fails.
     """
-    file = await copies.aside(Parcel, path, parts.log.seal)
-    try:
+    async with copies.opened(Parcel, path, parts.log.seal) as file:
         carried = await copies.aside(copies.read, file)
         if not file.ours:
             raise _lacking(path, "the seal of this store")
@@ -39,8 +38,6 @@ async def prove(parts: Parts, session: str, path: Path, head: Head) -> None:
             with tempfile.NamedTemporaryFile(dir=parts.state, prefix=UNFINISHED) as bundle:
                 await copies.aside(copies.unpacked, file, bundle)
                 await parts.workspace.prove(session, Path(bundle.name), carried.state.tip)
-    finally:
-        file.close()
 
 
 async def _log(parts: Parts, session: str, file: Parcel, head: Head) -> None:

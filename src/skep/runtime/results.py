@@ -141,13 +141,10 @@ class Results:
 
     async def _import(self, asked: rq.Import) -> SessionView:
         parts = self._parts
-        parcel = await copies.aside(Parcel, Path(asked.path), parts.log.seal)
-        try:
+        async with copies.opened(Parcel, Path(asked.path), parts.log.seal) as parcel:
             carried = await copies.aside(copies.read, parcel)
             name = await self._sessions.next_name(stem_of(parcel.manifest.session))
             return await self.copied(name, name, lambda: copies.load(parts, parcel, carried, name, asked.by))
-        finally:
-            parcel.close()
 
     async def _refuse_rehearsal(self, session: str, why: str) -> None:
         if await self._sessions.live.look(session, lambda state: state.plan.rehearsal):

@@ -11,7 +11,7 @@ import pytest
 
 import skep.app
 from skep.config import Config
-from skep.errors import Unavailable
+from skep.errors import SkepError, Unavailable
 from skep.runtime.node import Role
 from skep.runtime.parts import Parts
 from skep.store import Head, Log
@@ -31,7 +31,8 @@ class FaultyLog:
         self.appends: deque[str] = deque()
         #: Calls of `acquire` that are refused.
         self.refused = 0
-        self.no_snapshots = False
+        #: Why no snapshot is kept.
+        self.no_snapshots: SkepError | None = None
         self.struck = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -59,9 +60,9 @@ class FaultyLog:
 
     async def snapshot(self, session: str, seq: int, blob: bytes) -> None:
         """See `Log.snapshot`."""
-        if self.no_snapshots:
+        if self.no_snapshots is not None:
             self.struck += 1
-            raise Unavailable("no room for snapshots")
+            raise self.no_snapshots
         await self._inner.snapshot(session, seq, blob)
 
 

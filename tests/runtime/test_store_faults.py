@@ -191,9 +191,10 @@ async def test_what_is_too_large_for_the_log_is_refused_and_harms_nobody_else(
         assert [result.value["n"] for result in results] == list(range(12))
 
 
-async def test_a_snapshot_that_cannot_be_kept_harms_nothing(repo: Repository, logs: list[FaultyLog]) -> None:
+@pytest.mark.parametrize("why", [skep.Unavailable("no room"), chain.no_boundary("bench", 3)], ids=["no room", "events lost"])
+async def test_a_snapshot_that_cannot_be_kept_harms_nothing(repo: Repository, logs: list[FaultyLog], why: skep.SkepError) -> None:
     async with skep.open(repo.top) as hive:
-        logs[0].no_snapshots = True
+        logs[0].no_snapshots = why
         session = await hive.session("bench")
         assert (await (await session.submit(skep.Task(call="tests.runtime.calls:later", args={"n": 1}))).result()).value == 2
     assert logs[0].struck > 0

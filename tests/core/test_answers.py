@@ -153,7 +153,7 @@ def test_an_answer_without_words_leaves_what_the_task_was_told_before() -> None:
     desk.submit(run("a", on_conflict="ask", objective="the title"), run("b"))
     desk.ok("a", commit="c1")
     (merge,) = (owed for owed in desk.owed() if isinstance(owed, Merge))
-    assert merge.titles == ("the title",)
+    assert [task.title for task in merge.tasks] == ["the title"]
     desk.unmerged(feedback="both changed x")
     desk.answer("a", "rerun")
     assert {owed.task.id: owed.feedback for owed in desk.owed() if isinstance(owed, StartAttempt)} == {
@@ -162,7 +162,7 @@ def test_an_answer_without_words_leaves_what_the_task_was_told_before() -> None:
     }
     desk.ok("b", commit="c2")
     (merge,) = (owed for owed in desk.owed() if isinstance(owed, Merge))
-    assert merge.titles == ("b",)
+    assert [task.title for task in merge.tasks] == ["b"]
 
 
 def test_the_same_answer_twice_counts_once() -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core.commands import Merge, StartAttempt
+from skep.core.commands import Merge, Stacked, StartAttempt
 from skep.core.intent import Candidate, MergeIntent
 from skep.core.model import Retries
 from skep.errors import Conflict
@@ -40,7 +40,7 @@ def test_what_waits_when_a_merge_begins_is_merged_with_it_five_at_most_in_the_or
         assert intent == MergeIntent(base=base, at=desk.last(ev.MergeStarted).at, stack=stack)
         (owed,) = desk.owed()
         assert isinstance(owed, Merge)
-        assert (owed.intent, owed.titles) == (intent, tuple(names))
+        assert (owed.intent, owed.tasks) == (intent, tuple(map(Stacked, names)))
         desk.reload()
         desk.merged(*(f"m-{name}" for name in names))
         for name in names:
@@ -189,6 +189,19 @@ def test_it_waits_like_any_other_failure_and_says_nothing_if_it_is_not_to() -> N
     desk.unmerged("verify-failed", feedback="the log")
     assert (desk.entry("a").state, desk.entry("a").feedback) == ("parked", "")
     assert 5_000 <= desk.entry("a").until - desk.at <= 6_250
+
+
+def test_a_change_of_what_is_protected_is_a_failure_of_the_task_too() -> None:
+    desk = merging("a", protect=("tests/**",), retries=1)
+    (owed,) = desk.owed()
+    assert isinstance(owed, Merge)
+    assert owed.tasks == (Stacked("a", ("tests/**",)),)
+    desk.unmerged("protected", feedback="it changed tests/a")
+    assert (desk.entry("a").state, desk.entry("a").failures, desk.entry("a").feedback) == ("running", 1, "it changed tests/a")
+    desk.ok("a", commit="c2")
+    desk.unmerged("protected")
+    assert (desk.entry("a").state, desk.entry("a").failures, desk.entry("a").cause) == ("failed", 2, "protected")
+    desk.reload()
 
 
 def test_a_branch_that_somebody_else_moved_is_a_question() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from skep.core import events as ev
 from skep.core import inputs as inp
-from skep.core.commands import StartAttempt
+from skep.core.commands import Merge, Stacked, StartAttempt
 from skep.core.intent import Candidate
 from skep.core.model import AgentSpec, Foreach, Output, Task
 from skep.errors import Conflict, Invalid
@@ -44,6 +44,9 @@ def test_its_commit_is_merged_and_result_and_outputs_stay_those_of_the_task() ->
     desk = clashing()
     desk.ok(FIX, commit="c-fix")
     assert desk.intent().stack == (Candidate("a", 2, "c-fix"),)
+    (owed,) = desk.owed()
+    assert isinstance(owed, Merge)
+    assert owed.tasks == (Stacked("a", resolves=("c0", "c-a")),), "whoever merges looks for marks of this conflict"
     desk.merged("m1")
     entry = desk.entry("a")
     assert (entry.state, entry.commit, entry.merged, entry.result) == ("done", "c-fix", "m1", "the result")

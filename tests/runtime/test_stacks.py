@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 import skep
-from skep.core.commands import Merge
+from skep.core.commands import Merge, Stacked
 from skep.core.events import AttemptEnded, Event, Merged, MergeFailed, MergeStarted
 from skep.core.inputs import MergeEnded
 from skep.core.intent import Candidate, MergeIntent
@@ -23,6 +23,7 @@ from tests.workspace.repository import Repository
 
 NAMES = "abcde"
 #: A commit is its base and its candidate; the branch began at `0`.
+TASKS = tuple(map(Stacked, NAMES))
 INTENT = MergeIntent(base="0", at=1, stack=tuple(Candidate(name, 1, name) for name in NAMES))
 
 
@@ -50,6 +51,15 @@ class Branch:
             return Built(conflicts=("x",), detail="both changed x")
         return Built(base + candidate.commit)
 
+    async def have(self, session: str, *commits: str) -> None:
+        """All is here."""
+
+    async def changed(self, base: str, commit: str) -> list[str]:
+        return list(commit.removeprefix(base))
+
+    async def marked(self, ours: str, theirs: str, commit: str) -> list[str]:
+        return [] if commit in ours else [theirs]
+
     async def tip(self, session: str) -> str:
         return self.at
 
@@ -61,7 +71,7 @@ class Branch:
             raise Unavailable("the folder cannot be made durable")
         return self.at
 
-    async def land(self, answers: Mapping[str, Cause]) -> MergeEnded:
+    async def land(self, answers: Mapping[str, Cause], tasks: tuple[Stacked, ...] = TASKS) -> MergeEnded:
         """Lands the stack; a verification is lost or fails if its commit holds what is said so of."""
 
         async def verify(top: Candidate, commit: str) -> Refusal | None:
@@ -73,7 +83,7 @@ class Branch:
                 causes.append("verify-failed")
             return Refusal(causes[0], f"{commit} is not good") if causes else None
 
-        return await land(self, "s", Merge(INTENT, tuple(NAMES), "make test"), verify)
+        return await land(self, "s", Merge(INTENT, tasks, "make test"), verify)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,7 @@ async def test_an_accusation_that_could_not_be_confirmed_is_asked_about() -> Non
     async def verify(top: Candidate, commit: str) -> Refusal | None:
         return Refusal(cast(Cause, next(answers)), commit)
 
-    report = await land(branch, "s", Merge(INTENT, tuple(NAMES), "make test"), verify)
+    report = await land(branch, "s", Merge(INTENT, TASKS, "make test"), verify)
     assert (report.commits, report.cause) == ((), "infrastructure")
 
 
@@ -173,6 +183,27 @@ async def test_a_conflict_ends_the_stack_below_it() -> None:
     first = Branch(conflicting="a")
     assert (await first.land({})).cause == "conflict"
     assert (first.judged, first.at) == ([], "0")
+
+
+@pytest.mark.parametrize(
+    ("bad", "cause", "why"),
+    [
+        (Stacked("c", protect=("c",)), "protected", "it changed protected paths: c"),
+        (Stacked("c", resolves=("a", "other")), "conflict", "it left conflict markers in other"),
+    ],
+)
+async def test_who_did_what_none_may_ends_the_stack_below_it(bad: Stacked, cause: str, why: str) -> None:
+    branch = Branch()
+    report = await branch.land({}, (*TASKS[:2], bad, *TASKS[3:]))
+    assert (report.commits, report.cause, report.detail, branch.at) == (("0a", "0ab"), cause, why, "0ab")
+    assert branch.judged == ["0ab"]
+
+
+@pytest.mark.parametrize("good", [Stacked("c", protect=("a", "b")), Stacked("c", resolves=("c", "other"))])
+async def test_what_others_did_and_marks_that_are_gone_stop_nobody(good: Stacked) -> None:
+    branch = Branch()
+    assert not (await branch.land({}, (*TASKS[:2], good, *TASKS[3:]))).cause
+    assert branch.at == "0abcde"
 
 
 @pytest.mark.parametrize("landed", [1, 3, 5])

@@ -272,6 +272,17 @@ class SimBranch:
         commit = self.world.git.merge(base, candidate.commit, f"{candidate.task}/{candidate.attempt} at {at}")
         return Built(commit) if commit else Built(conflicts=("a file",), detail="both changed it")
 
+    async def have(self, session: str, *commits: str) -> None:
+        """The world has one repository."""
+
+    async def changed(self, base: str, commit: str) -> list[str]:
+        """See `Workspace.changed`. Nothing is protected."""
+        return []
+
+    async def marked(self, ours: str, theirs: str, commit: str) -> list[str]:
+        """See `Workspace.marked`. Who resolves a conflict leaves no marks."""
+        return []
+
     async def tip(self, session: str) -> str:
         """See `Workspace.tip`."""
         await self.world.pass_time(0.0, 0.1)

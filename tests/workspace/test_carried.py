@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skep.core.commands import Merge
+from skep.core.commands import Merge, Stacked
 from skep.core.intent import Candidate, MergeIntent
 from skep.runtime.stacks import Refusal, land
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk
@@ -51,7 +51,7 @@ async def good(top: Candidate, commit: str) -> Refusal | None:
 
 
 def merge(base: str, *stack: Candidate) -> Merge:
-    return Merge(MergeIntent(base=base, at=AT, stack=stack), tuple(one.task for one in stack), None)
+    return Merge(MergeIntent(base=base, at=AT, stack=stack), tuple(Stacked(one.task) for one in stack), None)
 
 
 async def test_a_merge_that_nobody_recorded_is_made_anew_and_the_same(pair: Pair) -> None:

@@ -53,14 +53,25 @@ class EndAttempt(Struct, frozen=True, gc=False):
     why: str
 
 
-class Merge(Struct, frozen=True, gc=False):
-    """Build the merges that the intent describes, verify the topmost, move the session's branch, and report.
+class Stacked(Struct, frozen=True, gc=False):
+    """What the task of a candidate says of its merge.
 
-    `titles`: those of the stack's tasks.
+    `protect`: patterns of paths that it must not change. `resolves`: the two commits whose conflict it resolves, if it does.
+    """
+
+    title: str
+    protect: tuple[str, ...] = ()
+    resolves: tuple[str, str] | None = None
+
+
+class Merge(Struct, frozen=True, gc=False):
+    """Build the merges that the intent describes, judge each, verify the topmost, move the session's branch, and report.
+
+    `tasks`: those of the stack.
     """
 
     intent: MergeIntent
-    titles: tuple[str, ...]
+    tasks: tuple[Stacked, ...]
     verify: Command | None
     setup: tuple[Command, ...] = ()
 

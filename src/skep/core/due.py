@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from skep.core import budgets
-from skep.core.commands import EndAttempt, Merge, Owed, StartAttempt, VerifyAttempt
+from skep.core.commands import EndAttempt, Merge, Owed, Stacked, StartAttempt, VerifyAttempt
 from skep.core.envelope import Message
 from skep.core.intent import MergeIntent
 from skep.core.model import TERMINAL, Entry
@@ -136,8 +136,8 @@ def command(state: State, key: Key) -> Owed | None:
         intent = state.intent
         if intent is None or merge_key(intent) != key:
             return None
-        tasks = [state.entries[candidate.task].task for candidate in intent.stack]
-        return Merge(intent, tuple(task.objective or task.id for task in tasks), state.plan.verify, state.plan.setup)
+        tasks = tuple(_stacked(state, state.entries[candidate.task]) for candidate in intent.stack)
+        return Merge(intent, tasks, state.plan.verify, state.plan.setup)
     attempt = entry.attempt
     if attempt is None or attempt.n != n or attempt_key(entry) != key:
         return None
@@ -160,6 +160,14 @@ def command(state: State, key: Key) -> Owed | None:
         conversation_of(entry, spec),
         budgets.cap(state, entry),
     )
+
+
+def _stacked(state: State, entry: Entry) -> Stacked:
+    task, made = entry.task, state.entries.get(entry.children[-1]) if entry.children else None
+    resolves = (
+        (entry.base, made.task.resolves) if made is not None and made.task.resolves and made.commit == entry.commit else None
+    )
+    return Stacked(task.objective or task.id, task.protect, resolves)
 
 
 def conversation_of(entry: Entry, spec: str) -> str:

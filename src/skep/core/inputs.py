@@ -236,9 +236,9 @@ class Gone(Struct, frozen=True, kw_only=True, gc=False, tag="gone"):
 class MergeEnded(Struct, frozen=True, kw_only=True, gc=False, tag="merge-ended"):
     """Report: how far the intent's stack came. The branch holds `commits` now, the merges of its lowest candidates.
 
-    With a `cause` the candidate right above them is refused: conflict, verify-failed, infrastructure (nobody could judge it, or
-    the branch is where nobody of us put it). Nothing is said of the others. Without one `detail` is what there is to say of the
-    merges that were made.
+    With a `cause` the candidate right above them is refused: conflict, protected, verify-failed, infrastructure (nobody could
+    judge it, or the branch is where nobody of us put it). Nothing is said of the others. Without one `detail` is what there is to
+    say of the merges that were made.
     """
 
     at: int

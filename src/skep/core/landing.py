@@ -43,7 +43,7 @@ def _failed(s: State, e: ev.MergeFailed) -> None:
     entry = _over(s, e.task)
     entry.cause, entry.detail, entry.feedback, entry.question = e.cause, e.detail, e.feedback, e.question
     entry.conflicts += e.cause == "conflict"
-    entry.failures += e.cause == "verify-failed"
+    entry.failures += e.cause in ("verify-failed", "protected")
     entry.wip, entry.until = entry.commit, e.until
     if e.then != "needs-you" and e.resolver is None:
         entry.result, entry.outputs, entry.commit = None, None, ""

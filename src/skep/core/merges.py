@@ -53,13 +53,14 @@ def ended(turn: Turn, report: inp.MergeEnded) -> None:
 
 
 def _refuse(turn: Turn, name: str, report: inp.MergeEnded) -> None:
-    """A conflict is resolved, or reruns the task on the new tip, once and then asks; a failed verify is a failure."""
+    """A conflict is resolved, or reruns the task on the new tip, once and then asks; a failed verify is a failure, and so is a
+    change of what is protected."""
     entry = turn.state.entries[name]
     task = entry.task
     then: TaskState = "needs-you"
     question, until = "merge", 0
     resolver: Task | None = None
-    if task.candidates and report.cause in ("conflict", "verify-failed"):
+    if task.candidates and report.cause in ("conflict", "verify-failed", "protected"):
         then, question = "expanded", ""  # the next candidate, if there is one
     elif report.cause == "conflict":
         question = "conflict"
@@ -67,7 +68,7 @@ def _refuse(turn: Turn, name: str, report: inp.MergeEnded) -> None:
             (then, until), question = again(entry), ""
         elif entry.conflicts == 0 and task.on_conflict == "task" and not resolving.impossible(turn.state, task, turn.state.specs):
             then, question, resolver = "expanded", "", resolving.resolver(entry, entry.commit)
-    elif report.cause == "verify-failed":
+    elif report.cause in ("verify-failed", "protected"):
         policy = retries_of(task)
         then, question = "failed", ""
         if entry.failures + 1 <= policy.max:

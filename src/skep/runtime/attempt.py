@@ -24,7 +24,6 @@ from skep.config import SandboxConfig
 from skep.core import inputs as inp
 from skep.core.commands import StartAttempt
 from skep.core.confinement import Confinement
-from skep.core.globs import matches
 from skep.core.model import AgentSpec, Cause, Cost, Output, Proposal, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
@@ -42,6 +41,7 @@ from skep.runtime.homes import home
 from skep.runtime.recorder import Recorder
 from skep.runtime.reports import shown
 from skep.runtime.room import Full, bounded
+from skep.runtime.trespass import trespasses, unresolved
 from skep.security import Bounds
 from skep.security.redact import Redactor, without
 from skep.store import Blobs
@@ -362,18 +362,12 @@ class Work:
         commit = await self._commit(f"task/{task.id}/{command.n}")
         if not commit and command.base != command.origin:
             commit = command.base  # it had nothing to add to what the last attempt left
-        if commit and task.protect:
-            touched = [p for p in await self.node.workspace.changed(command.origin, commit) if matches(p, task.protect)]
-            if touched:
-                why = f"it changed protected paths: {', '.join(touched[:10])}"
-                self.wip = commit
-                return self._ended(Ending(ok=False, cause="protected", detail=why), feedback=why)
-        if commit and task.resolves:
-            left = await self.node.workspace.marked(command.origin, task.resolves, commit)
-            if left:
-                why = f"it left conflict markers in {', '.join(left[:10])}"
-                self.wip = commit
-                return self._ended(Ending(ok=False, cause="conflict", detail=why), feedback=f"{why}: take those lines out")
+        if commit and (why := await trespasses(self.node.workspace, command.origin, commit, task.protect)):
+            self.wip = commit
+            return self._ended(Ending(ok=False, cause="protected", detail=why), feedback=why)
+        if commit and task.resolves and (why := await unresolved(self.node.workspace, command.origin, task.resolves, commit)):
+            self.wip = commit
+            return self._ended(Ending(ok=False, cause="conflict", detail=why), feedback=f"{why}: take those lines out")
         if not commit and kind_of(task) == "prompt" and not task.outputs and mode_of(task) != "none":
             return self._ended(Ending(ok=False, cause="no-changes", detail="the agent ended without changing anything"))
         return await self._accept(ending, commit, outputs, env, proposal)

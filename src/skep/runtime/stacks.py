@@ -2,6 +2,8 @@
 
 A stack is verified at its top. If that fails twice, the lowest candidate with which it fails twice is searched for: what lies
 below it lands, it alone is refused, and what lies above it is not spoken of: that waits for the next stack.
+
+What the merge would change is held against what the task protects, here again: whoever carried it out may not be one to believe.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from skep.core.commands import Merge
 from skep.core.intent import Candidate, MergeIntent
 from skep.core.model import Cause
 from skep.errors import SkepError
+from skep.runtime.trespass import Repository, trespasses, unresolved
 from skep.workspace import Built
 
 
@@ -32,8 +35,11 @@ class Refusal(Struct, frozen=True):
 Verify = Callable[[Candidate, str], Awaitable[Refusal | None]]
 
 
-class Branch(Protocol):
+class Branch(Repository, Protocol):
     """What the protocol uses of the port `Workspace`."""
+
+    async def have(self, session: str, *commits: str) -> None:
+        """See the port."""
 
     async def build(
         self, session: str, base: str, candidate: Candidate, at: int, message: str, trailers: Mapping[str, str]
@@ -53,7 +59,7 @@ async def land(branch: Branch, session: str, command: Merge, verify: Verify) -> 
     Args:
         branch: where the session's branch is kept.
         session: its name.
-        command: the stack, and the titles of its tasks.
+        command: the stack, and what its tasks say of it.
         verify: judges a prefix of the stack.
     """
     try:
@@ -61,7 +67,7 @@ async def land(branch: Branch, session: str, command: Merge, verify: Verify) -> 
     except SkepError as error:
         commits, refusal = [], Refusal("infrastructure", error.message)
     except OSError as error:
-        commits, refusal = [], Refusal("infrastructure", f"{command.titles[0]}: {error}")
+        commits, refusal = [], Refusal("infrastructure", f"{command.tasks[0].title}: {error}")
     why = refusal or Refusal()
     return inp.MergeEnded(
         at=0,
@@ -107,15 +113,21 @@ async def _advance(branch: Branch, session: str, new: str, old: str) -> str:
 
 
 async def _build(branch: Branch, session: str, command: Merge) -> tuple[list[str], Refusal | None]:
-    """The merges of the stack, each upon the one before, up to the first that conflicts."""
+    """The merges of the stack, each upon the one before, up to the first that conflicts or does what none may."""
     intent, commits = command.intent, list[str]()
-    for candidate, title in zip(intent.stack, command.titles, strict=True):
+    for candidate, task in zip(intent.stack, command.tasks, strict=True):
         base = commits[-1] if commits else intent.base
         trailers = {"Skep-Session": session, "Skep-Task": candidate.task, "Skep-Attempt": str(candidate.attempt)}
-        built = await branch.build(session, base, candidate, intent.at, f"Merge {title}", trailers)
+        built = await branch.build(session, base, candidate, intent.at, f"Merge {task.title}", trailers)
         if built.conflicts:
             why = f"conflicts in {', '.join(built.conflicts[:10])}"
             return commits, Refusal("conflict", why, f"{why}\n{built.detail}")
+        if why := await trespasses(branch, base, built.commit, task.protect):
+            return commits, Refusal("protected", why)
+        if task.resolves is not None:
+            await branch.have(session, *task.resolves)
+            if why := await unresolved(branch, *task.resolves, candidate.commit):
+                return commits, Refusal("conflict", why, f"{why}: take those lines out")
         commits.append(built.commit)
     return commits, None
 

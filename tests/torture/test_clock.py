@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.actors import Actor
+from tests.runtime.actors import ROOT, Actor
 from tests.runtime.traces import left_behind
 from tests.torture.amounts import amount, dice
 from tests.torture.checker import check
@@ -19,6 +19,12 @@ from tests.torture.test_kills import finish, load
 from tests.workspace.repository import Repository
 
 HOUR, DAY = 3_600, 86_400
+#: libfaketime 0.9.10 answers EINVAL when somebody sleeps until a moment of the steady clock, which is how Python does it, and
+#: after the wall clock was moved it always does. No kernel does so: the process sleeps by another call.
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select((), (), (), seconds) and None
+"""
 
 
 class WallClock:
@@ -31,7 +37,9 @@ class WallClock:
         self._file = folder / "offset"
         self._offset = 0
         self.put(0)
+        (folder / "sitecustomize.py").write_text(SLEEP)
         self.env = {
+            "PYTHONPATH": f"{folder}:{ROOT}",
             "LD_PRELOAD": str(found[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": "1",

@@ -17,7 +17,7 @@ from skep.core.state import unpack
 from skep.errors import Unavailable
 from skep.runtime.copies import events_until
 from skep.runtime.node import Here, Role
-from skep.runtime.nodes import NodeView
+from skep.runtime.nodes import NodeView, read_note
 from skep.store.redis.connect import Link
 from skep.store.redis.leases import RedisLeases
 from skep.store.redis.log import RedisLog
@@ -100,15 +100,19 @@ class Hive:
         return await nodes.nodes(self.folder / "face", settings(self.url, str(self.key), self.replicas))
 
     async def leader(self, session: str, but: str = "") -> str:
-        """The machine that writes a session; waits until there is one, and another than `but`."""
+        """The machine that writes a session; waits until there is one, and another than `but`.
+
+        Fails if a process writes it that leads only what it was asked for: no machine takes that over.
+        """
         link = Link(self.url, {})
         log, leases = RedisLog(link, HiveRing(self.key.read_bytes())), RedisLeases(link)
         try:
             while True:
-                owner = (await log.row(session)).owner
+                owner, owners = (await log.row(session)).owner, await leases.held("owner")
                 found = [name for name, lease in (await leases.held("node")).items() if lease.holder == owner and name != but]
                 if found:
                     return found[0]
+                assert owner not in owners or read_note(owners[owner]).leads, f"{session} is not left to machines: {owners[owner]}"
                 await asyncio.sleep(AGAIN)  # tidy: sleeps because a store tells nobody who owns a session
         finally:
             await log.close()
@@ -144,6 +148,7 @@ class Hive:
         here.mkdir()
         async with nodes.join(here, settings(self.url, str(self.key), self.replicas), FACE) as door:
             await self.begin(door, name)
+        await self.leader(name)  # else whoever submits first would be quicker, and go on with it
         return await (await self.open()).find(name)
 
     async def hand_over(self, session: skep.Session, key: str, tasks: Sequence[Task]) -> None:

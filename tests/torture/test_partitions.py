@@ -15,12 +15,11 @@ import pytest
 from skep.core.model import Task
 from tests import servers
 from tests.servers import DURABLE, Server, until
-from tests.torture.amounts import amount, is_long, timeout
+from tests.torture.amounts import amount, timeout
 from tests.torture.machines import FEW, NOTE, Hive
 from tests.torture.networks import Place, gone, network
 
-HANGS = "does not end on a machine with little else to do, not understood: `make torture` has it"
-pytestmark = [timeout("partitions"), pytest.mark.skipif(not is_long("partitions"), reason=HANGS)]
+pytestmark = timeout("partitions")
 
 #: Its first attempt says who it is and goes on until it is ended; the next one does nothing.
 HANG = f"""{NOTE.format(what="begin")}

@@ -311,6 +311,23 @@ def certified(folder: Path) -> tuple[str, str]:
 # A Cluster
 
 
+async def test_no_sentinel_is_forgotten_when_many_ask_at_once_while_one_is_away(alone: Server) -> None:
+    watch = f"sentinel monitor main 127.0.0.1 {alone.port} 2\n"
+    first, *others = (Server(servers.valkey_binary(), (), watch) for _ in range(3))
+    hosts = ",".join(f"127.0.0.1:{each.port}" for each in (first, *others))
+    link = Link(f"redis+sentinel://{hosts}/main", {})
+    first.kill()
+    await asyncio.gather(*(link.call("EXISTS", "k") for _ in range(8)))
+    first.start()
+    for sentinel in others:
+        sentinel.kill()
+    alone.tell("CLIENT", "KILL", "TYPE", "normal")
+    assert await link.call("EXISTS", "k") == 0
+    await link.close()
+    for sentinel in (first, *others):
+        sentinel.remove()
+
+
 async def test_a_node_of_a_cluster_alone_is_not_taken_for_the_store() -> None:
     link = Link(servers.cluster().nodes[0].url, {})
     keys = [f"skep:{n}" for n in range(10)]  # some lie on the others

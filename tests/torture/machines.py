@@ -112,7 +112,8 @@ class Hive:
                 found = [name for name, lease in (await leases.held("node")).items() if lease.holder == owner and name != but]
                 if found:
                     return found[0]
-                assert owner not in owners or read_note(owners[owner]).leads, f"{session} is not left to machines: {owners[owner]}"
+                led = owner not in owners or read_note(owners[owner]).leads
+                assert led, f"{session} is not left to machines: {owners[owner]}"
                 await asyncio.sleep(AGAIN)  # tidy: sleeps because a store tells nobody who owns a session
         finally:
             await log.close()

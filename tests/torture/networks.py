@@ -13,29 +13,33 @@ from pathlib import Path
 import pytest
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-_HERE = "/proc/thread-self/ns/net"
+_THREAD = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+#: What this process is called on its network, and the switch to which all cables lead.
+HERE, _SWITCH = "10.123.0.254", "lan"
+
+
 class Place:
-    """Where a machine is: in a namespace of its own, from which one cable leads to this process's.
+    """Where machines are: in a namespace of its own, from which one cable leads to this process's, and so to all others.
 
     Args:
         number: which one, from 0.
     """
 
     def __init__(self, number: int) -> None:
-        #: What this process is called there, and the cable's end here.
-        self.address, self._end = f"10.123.{number}.1", f"m{number}"
-        before = os.open(_HERE, os.O_RDONLY)
+        #: What it is called by all others, and the cable's end here.
+        self.address, self._end = f"10.123.0.{number + 1}", f"m{number}"
+        before = os.open(_THREAD, os.O_RDONLY)
         _enter_new()
-        self.namespace = os.open(_HERE, os.O_RDONLY)
+        self.namespace = os.open(_THREAD, os.O_RDONLY)
         _enter(before)
         #: What a command there begins with.
         self.within = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{self.namespace}")
         _run(*self.within, "ip", "link", "add", "out", "type", "veth", "peer", "name", self._end, "netns", str(os.getpid()))
-        _run("ip", "address", "add", f"{self.address}/30", "dev", self._end)
-        _run(*self.within, "ip", "address", "add", f"10.123.{number}.2/30", "dev", "out")
+        _run("ip", "link", "set", self._end, "master", _SWITCH)
+        _run(*self.within, "ip", "address", "add", f"{self.address}/24", "dev", "out")
         for name in ("lo", "out"):
             _run(*self.within, "ip", "link", "set", name, "up")
         self.mend()
@@ -47,6 +51,16 @@ class Place:
     def mend(self) -> None:
         """All arrives again."""
         _run("ip", "link", "set", self._end, "up")
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Within, this thread is there: what it connects to, it reaches also while the place is cut off."""
+        before = os.open(_THREAD, os.O_RDONLY)
+        _enter(os.dup(self.namespace))
+        try:
+            yield
+        finally:
+            _enter(before)
 
     def has(self, pid: int) -> bool:
         """Whether a process is there."""
@@ -62,7 +76,7 @@ def network() -> Iterator[list[Place]]:
     """
     if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("nsenter")):
         pytest.skip("network namespaces need root, ip and nsenter (Debian: iproute2, util-linux)")
-    before = os.open(_HERE, os.O_RDONLY)
+    before = os.open(_THREAD, os.O_RDONLY)
     places: list[Place] = []
     try:
         _enter_new()
@@ -70,7 +84,10 @@ def network() -> Iterator[list[Place]]:
         os.close(before)
         pytest.skip(f"network namespaces are not allowed here: {error}")
     try:
-        _run("ip", "link", "set", "lo", "up")
+        _run("ip", "link", "add", _SWITCH, "type", "bridge")
+        _run("ip", "address", "add", f"{HERE}/24", "dev", _SWITCH)
+        for name in ("lo", _SWITCH):
+            _run("ip", "link", "set", name, "up")
         yield places
     finally:
         _enter(before)

@@ -17,7 +17,7 @@ from tests import servers
 from tests.servers import DURABLE, Server, until
 from tests.torture.amounts import amount, timeout
 from tests.torture.machines import FEW, NOTE, Hive
-from tests.torture.networks import Place, gone, network
+from tests.torture.networks import HERE, Place, gone, network
 
 pytestmark = timeout("partitions")
 
@@ -59,10 +59,10 @@ async def test_who_is_cut_off_ends_what_it_has_and_writes_nothing_and_all_is_don
     hive = Hive(server.url, tmp_path, effects, stack)
     pids = Path(f"{effects}.pids")
     pids.mkdir()
-    at: dict[str, Place] = {}
-    for number in range(3):
-        places.append(Place(number))
-        at[await hive.join(f"redis://{places[-1].address}:{server.port}", places[-1].within)] = places[-1]
+    places += [Place(number) for number in range(3)]
+    url = f"redis://{HERE}:{server.port}"
+    joined = await asyncio.gather(*(hive.join(url, place.within) for place in places))
+    at = dict(zip(joined, places, strict=True))
     session = await hive.left("load")
     enough = asyncio.Event()
 
@@ -94,5 +94,4 @@ async def test_who_is_cut_off_ends_what_it_has_and_writes_nothing_and_all_is_don
 
     await asyncio.gather(hive.feed(session, enough), trouble())
     assert await hive.check("load") == []
-    for name in at:  # it came back, or an operator could tell it nothing
-        await hive.drain(name)
+    await asyncio.gather(*map(hive.drain, at))  # all came back, or an operator could tell them nothing

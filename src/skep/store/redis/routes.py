@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -88,6 +89,18 @@ class ServerRoutes:
         await self._pool.aclose()
 
 
+class _Sentinels(Sentinel):
+    """redis-py's, which forgets one of them when several ask at once: each moves whoever answered to the front of one list."""
+
+    async def discover_master(self, service_name: str) -> Place:
+        """The primary of a service. Each notes who answered in a list of its own, which then replaces the old."""
+        asked = copy.copy(self)
+        asked.sentinels = [*self.sentinels]
+        place: Place = await super(_Sentinels, asked).discover_master(service_name)
+        self.sentinels = asked.sentinels
+        return place
+
+
 class SentinelRoutes(ServerRoutes):
     """Whatever server the Sentinels call the primary of a service; each new connection asks them."""
 
@@ -97,7 +110,7 @@ class SentinelRoutes(ServerRoutes):
             asking["password"] = address.sentinel_password
         if address.tls:
             asking |= {"ssl": True, **dict(address.files)}
-        self._sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
+        self._sentinel = _Sentinels(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
         self._pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]  # redis-py's
             address.service, self._sentinel, ssl=address.tls, max_connections=REQUESTS, **_settings(address)
         )

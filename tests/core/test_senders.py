@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from skep.core import senders
 from skep.core.senders import Senders
 
+#: Processes with the key, and of two nodes that were invited.
+WHO = ("a", "b", "c", "east/d", "east/e", "east/f", "west/g")
 #: Who sends letters, one after the other.
-SENT = st.lists(st.sampled_from("abcdef"), max_size=40)
+SENT = st.lists(st.sampled_from(WHO), max_size=40)
 
 
-@given(SENT, st.integers(1, 4))
-def test_what_was_decided_is_never_new_again(sent: list[str], kept: int) -> None:
+@given(SENT, st.integers(1, 4), st.integers(1, 2), st.integers(0, 1))
+def test_what_was_decided_is_never_new_again(sent: list[str], kept: int, of_node: int, nodes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(senders, "MAX_SENDERS", kept)
-        counts, numbers, decided = Senders(), dict.fromkeys("abcdef", 0), list[tuple[str, int, int]]()
+        patch.setattr(senders, "MAX_OF_NODE", of_node)
+        patch.setattr(senders, "MAX_NODES", nodes)
+        counts, numbers, decided = Senders(), dict.fromkeys(WHO, 0), list[tuple[str, int, int]]()
         for seq, sender in enumerate(sent, 1):
             # A letter is written before the event that tells that it was decided.
             assert not counts.too_old(sender, seq - 1)
@@ -28,6 +32,18 @@ def test_what_was_decided_is_never_new_again(sent: list[str], kept: int) -> None
             assert len(counts.heard) <= kept
             for one, number, looked in decided:
                 assert number <= counts.last(one) or counts.too_old(one, looked)
+
+
+def test_a_node_that_makes_up_senders_pushes_out_its_own_alone() -> None:
+    counts = Senders()
+    counts.take((("boss", 1), ("west/a", 1), ("east/first", 1)), 1)
+    for seq in range(2, 1_000):
+        counts.take(((f"east/{seq}", 1),), seq)
+    assert len(counts.heard) == 2 + senders.MAX_OF_NODE
+    assert (counts.last("boss"), counts.last("west/a"), counts.last("east/first")) == (1, 1, 0)
+    assert counts.too_old("east/first", 1)
+    assert not counts.too_old("another", 0)
+    assert not counts.too_old("west/another", 0)
 
 
 def test_a_sender_that_still_speaks_is_not_forgotten() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,15 +12,18 @@ from msgspec import Struct
 
 from skep.core import inputs as inp
 from skep.core import invited
+from skep.core.senders import node_of
 from skep.core.state import State
 from skep.errors import Bug, Conflict, Denied, NotFound, SkepError, Unavailable
 from skep.runtime import letters
 from skep.runtime.letters import Enclosed
 from skep.store import Heard, Inbox, Letter, Taken
-from skep.store.letters import Unsealed, node_of
+from skep.store.letters import Unsealed
 
 #: Letters that were taken and are remembered.
 REMEMBERED = 20_000
+#: Letters of one invited node that the loop has at once: those of others go past what waits of it.
+MAX_OF_NODE = 256
 #: Wait before the next look when the store did not answer, or there was no room, seconds.
 SOON = 0.05
 
@@ -70,6 +74,8 @@ class Postbox:
         self._gone: dict[str, None] = {}
         #: The number of the last letter of each sender that the loop has.
         self._brought: dict[str, int] = {}
+        #: Letters of each invited node that the loop has.
+        self._of_node: Counter[str] = Counter()
         self._look = asyncio.Event()
         self._reading = True
         self._stop: Callable[[], Awaitable[None]] | None = None
@@ -99,6 +105,7 @@ class Postbox:
         self._has.clear()
         self._gone.clear()
         self._brought.clear()
+        self._of_node.clear()
         self._reading = True
         self._look.set()
 
@@ -131,7 +138,9 @@ class Postbox:
     def gone(self, taken: Sequence[Taken]) -> None:
         """The store has taken them."""
         for one in taken:
-            self._has.discard(one.place)
+            if one.place in self._has:
+                self._has.remove(one.place)
+                self._of_node[node_of(one.sender)] -= 1
             self._gone[one.place] = None
             if self._brought.get(one.sender) == one.number:
                 del self._brought[one.sender]
@@ -143,10 +152,15 @@ class Postbox:
         if not self._reading and isinstance(heard, Letter):
             if heard.place in self._has or heard.place in self._gone:
                 return
-            if heard.number == self._last(heard.sender) + 1 and self._bring(heard):
+            if heard.number == self._last(heard.sender) + 1 and not self._waits(heard) and self._bring(heard):
                 return
         self._reading = True
         self._look.set()
+
+    def _waits(self, letter: Letter) -> bool:
+        """Whether the loop has as many of an invited node's letters as it takes at once: nobody else is to wait for them."""
+        node = node_of(letter.sender)
+        return bool(node) and self._of_node[node] >= MAX_OF_NODE and letter.place not in self._has
 
     def _last(self, sender: str) -> int:
         """The number of this sender's last letter that was brought or decided."""
@@ -186,6 +200,7 @@ class Postbox:
         if not self._deliver(items):
             return False
         self._has.add(letter.place)
+        self._of_node[node_of(letter.sender)] += 1
         return True
 
     async def _run(self) -> None:
@@ -209,7 +224,7 @@ class Postbox:
 
     async def _read(self) -> bool:
         """Brings what lies there. Whether all of it could be brought."""
-        after = ""
+        after, late = "", set[str]()
         with contextlib.suppress(Unavailable):
             while True:
                 page: Sequence[Letter]
@@ -221,9 +236,13 @@ class Postbox:
                     page, last = error.sealed, error.last
                 except NotFound:  # the session is gone: its loop will hear so itself
                     return True
-                if not all(self._bring(letter) for letter in page):
-                    return False
+                for letter in page:
+                    node = node_of(letter.sender)
+                    if node in late or self._waits(letter):
+                        late.add(node)  # all that comes after it waits too: it would make this one old
+                    elif not self._bring(letter):
+                        return False
                 if not last:
-                    return True
+                    return not late
                 after = last
         return False

@@ -19,14 +19,13 @@ from skep.core import inputs as inp
 from skep.core.apply import replay
 from skep.core.commands import Merge
 from skep.core.events import Event, NodeJoined
-from skep.core.senders import Since
+from skep.core.senders import Since, sender_of
 from skep.errors import Bug, Exhausted, Invalid, SkepError, Unavailable
 from skep.runtime import letters
 from skep.runtime.loop import MAX_INBOX
 from skep.runtime.pace import Pace
 from skep.runtime.session import Clock, Hands, Query, Session
 from skep.store import Answer, Append, Head, Heard, Inbox, Log, chain, codec
-from skep.store.letters import sender_of
 
 #: Answers after which the store is told which of them are not needed any more.
 READ_PAST = 1_000

@@ -257,7 +257,7 @@ class Inbox(Protocol):
         """
 
     async def letters(self, session: str, after: str = "", limit: int = 1000) -> list[Letter]:
-        """At most `limit` letters behind the place `after`, oldest first. Who put each is known for certain (`letters.node_of`).
+        """At most `limit` letters behind the place `after`, oldest first. Who put each is known for certain (`senders.node_of`).
 
         Raises `skep.store.letters.Unsealed` when one of them was put there without the key of the hive: it has the others.
         """

@@ -34,16 +34,6 @@ class Unsealed(Invalid):
         self.last = last
 
 
-def sender_of(node: str, mark: str) -> str:
-    """How a process with an invitation is known as a sender: by its node, and a mark that is random for each process."""
-    return f"{node}/{mark}"
-
-
-def node_of(sender: str) -> str:
-    """The node that a sender was invited as; "" for one with the store's key. The seal of a letter is that of this node."""
-    return sender.rpartition("/")[0]
-
-
 def check_letter(session: str, sender: str, number: int, body: bytes) -> None:
     """Raises Invalid for a sender or a number that no letter can have, Exhausted for a body that is too large."""
     check_holder(sender, "sender")

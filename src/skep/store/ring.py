@@ -13,9 +13,9 @@ import hmac
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from skep.core.senders import node_of
 from skep.errors import Denied, Invalid
 from skep.store import Append, Head, chain
-from skep.store.letters import node_of
 
 if TYPE_CHECKING:  # it takes its time to load, and who only looks on does without
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -63,3 +63,8 @@ class Bug(SkepError):
 FAMILY: dict[str, type[SkepError]] = {
     kind.__name__: kind for kind in (SkepError, Invalid, Denied, NotFound, Conflict, Exhausted, Unavailable, Bug)
 }
+
+
+def kind_of(error: SkepError) -> str:
+    """What an error is called on the wire: a room's own kind goes as the one of the family that it is."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in FAMILY)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import pytest
 
 from skep.core import inputs as inp
@@ -19,7 +20,7 @@ from skep.runtime.loop import Loop
 from skep.runtime.node import SystemClock
 from skep.runtime.replica import Replica
 from skep.runtime.session import Session
-from skep.store import Answer, Append, Head, Heard, Letter, Taken
+from skep.store import Answer, Append, Head, Heard, Letter, Taken, chain
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
 from skep.store.ephemeral_shared import EphemeralInbox
 from skep.store.letters import Unsealed
@@ -406,6 +407,38 @@ async def test_a_full_store_is_waited_for(hive: Hive, monkeypatch: pytest.Monkey
         await hive.loop.tell(submit("b"))
     assert await hive.loop.tell(submit("c")) == ("c",)
     assert not full
+
+
+async def test_a_letter_that_the_log_can_never_hold_is_refused_and_gone(hive: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = await hive.follow(), await hive.follow()
+    monkeypatch.setattr(chain, "LARGEST_APPEND", 3_000)
+    large = submit("large", *("x" * 90 + str(n) for n in range(40)))
+    told = [one.tell(large), two.tell(submit("a"))]
+    with pytest.raises(Exhausted, match="at most 3000 fit"):
+        await told[0]
+    assert await told[1] == ("a",)
+    assert await one.tell(submit("b")) == ("b",)
+    assert await hive.inbox.letters("s") == []
+    assert "large" not in hive.loop.state.entries
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "here"])
+async def test_an_attempt_that_reports_more_than_the_log_can_hold_has_failed(
+    hive: Hive, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    hands = Hands(at_once=False)
+    node = await hive.follow(hands, "east")
+    await hive.loop.tell(submit("a"))
+    while not hands.begun:
+        await node.moved(node.head.seq)
+    monkeypatch.setattr(chain, "LARGEST_APPEND", 3_000)
+    report = msgspec.structs.replace(ended(hands.begun[0]), result="x" * 4_000)
+    (node if where == "elsewhere" else hive.loop).report(report)
+    while hive.loop.state.entries["a"].state != "failed":
+        await hive.loop.moved(hive.loop.head.seq)
+    assert "an append of" in hive.loop.state.entries["a"].detail
+    assert await node.tell(submit("b")) == ("b",)
+    assert await hive.inbox.letters("s") == []
 
 
 async def test_whoever_closes_tells_who_waits_that_the_outcome_is_unknown(hive: Hive) -> None:

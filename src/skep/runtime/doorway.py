@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from skep.agents.door import ANSWER, ASK, BELL, KNOCK, MAX_LINE, MAX_NAME, MAX_REQUEST, MAX_RESULT, Fault, Reply, Request
-from skep.errors import FAMILY, Bug, Exhausted, Invalid, SkepError
+from skep.errors import Bug, Exhausted, Invalid, SkepError, kind_of
 from skep.runtime.environment import cleared, empty
 
 #: Requests of one attempt under way; answers that lie there unread.
@@ -212,5 +212,4 @@ def _decoded(data: bytes) -> Request:
 
 
 def _spelled(error: SkepError) -> bytes:
-    kind = type(error).__name__
-    return msgspec.json.encode(Reply(error=Fault(kind if kind in FAMILY else "SkepError", error.message, error.fix)))
+    return msgspec.json.encode(Reply(error=Fault(kind_of(error), error.message, error.fix)))

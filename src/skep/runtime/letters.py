@@ -12,7 +12,7 @@ from skep.core import inputs as inp
 from skep.core.approvals import Answered
 from skep.core.questions import Escalated
 from skep.core.senders import Since
-from skep.errors import FAMILY, Invalid, SkepError
+from skep.errors import FAMILY, Invalid, SkepError, kind_of
 from skep.store import Letter
 from skep.store.letters import LARGEST_LETTER
 
@@ -93,6 +93,32 @@ def enclose(given: inp.Input, wanted: bool) -> bytes:
         raise Invalid(f"it cannot be sent: {error}", "Values are made of what JSON knows, numbers have up to 64 bits.") from None
 
 
+def instead(given: inp.Input, wanted: bool, why: SkepError) -> inp.Input | None:
+    """What is told in place of what the log cannot hold. An attempt that reports too much has failed, and hears why.
+
+    Args:
+        wanted: whether somebody waits for the answer.
+        why: the log cannot hold it.
+
+    Returns:
+        None if somebody is to hear why instead.
+    """
+    if isinstance(given, inp.Worked) or (isinstance(given, inp.Ended) and given.outcome == "ok"):
+        detail = f"what it reports is too large: {why.message}"
+        return inp.Ended(
+            at=given.at,
+            task=given.task,
+            n=given.n,
+            nonce=given.nonce,
+            outcome="failed",
+            cause="error",
+            detail=detail,
+            feedback=detail,
+            commit=given.commit,
+        )
+    return None if wanted else given
+
+
 def write(enclosed: Sequence[bytes], since: Since) -> bytes:
     """The body of a letter of what `enclose` gave, and of what its sender knows of the session."""
     return _encode((since, [msgspec.Raw(one) for one in enclosed]))
@@ -117,8 +143,7 @@ def answer(seq: int, answers: Sequence[tuple[int, Any]]) -> bytes:
     heard = []
     for index, value in answers:
         if isinstance(value, SkepError):
-            kind = type(value).__name__
-            heard.append(_Heard(index, kind if kind in FAMILY else "SkepError", msgspec.Raw(_encode((value.message, value.fix)))))
+            heard.append(_Heard(index, kind_of(value), msgspec.Raw(_encode((value.message, value.fix)))))
         else:
             heard.append(_Heard(index, "", msgspec.Raw(_encode(value))))
     return _encode(_Heards(seq, heard))

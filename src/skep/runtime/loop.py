@@ -20,12 +20,13 @@ from skep.core.events import Event
 from skep.core.model import Entry
 from skep.core.state import pack
 from skep.errors import Bug, Conflict, Exhausted, SkepError, Unavailable
-from skep.runtime.letters import Enclosed
+from skep.runtime.letters import Enclosed, instead
 from skep.runtime.pace import Pace
 from skep.runtime.postbox import Postbox, Refused
 from skep.runtime.session import MAX_SLEEP, Clock, Hands, Query, Session
 from skep.runtime.views import goes_on
-from skep.store import Inbox, Log, Taken, codec
+from skep.store import Inbox, Letter, Log, Taken, codec
+from skep.store.chain import TooLarge
 
 #: Inputs that wait for a turn; more are refused with Exhausted (reports of attempts never are: they are bounded by the attempts).
 MAX_INBOX = 10_000
@@ -286,11 +287,19 @@ class Loop(Session):
             self._post.gone(taken)
 
     def _again(self, batch: list[Item], error: SkepError) -> list[Item]:
-        """Answers a turn that was not written. Returns what is taken again: reports, questions, what was too much at once."""
+        """Answers a turn that was not written. Returns what is taken again: reports, questions, what was too much at once.
+
+        What is too much alone would be for ever: a letter is refused, and the attempt of a report fails.
+        """
+        if isinstance(error, TooLarge) and (letter := _one_letter(batch)) is not None and self._post is not None:
+            self._post.too_large(letter, error)
+            return []
         if isinstance(error, Exhausted) and len(batch) > 1:
             self._singly = len(batch)
             return batch
         again = [item for item in batch if item[1] is None or callable(item[0])]
+        if isinstance(error, TooLarge):
+            again = [(given if callable(given) else instead(given, False, error) or given, future) for given, future in again]
         calls = [item for item in batch if item[1] is not None and not callable(item[0])]
         if isinstance(error, Unavailable):
             self._answer_unknown(calls, error)
@@ -375,6 +384,12 @@ def _letters_of(batch: list[Item]) -> list[tuple[str, int]]:
     counted = ((of, not isinstance(given, Refused) or given.counts) for given, of in batch)
     decided = [of.letter for of, counts in counted if isinstance(of, Enclosed) and counts]
     return list({letter.sender: letter.number for letter in decided}.items())
+
+
+def _one_letter(batch: list[Item]) -> Letter | None:
+    """The letter in which all of these came, if it is one."""
+    found = {of.letter.place: of.letter for _, of in batch if isinstance(of, Enclosed)}
+    return next(iter(found.values())) if len(found) == 1 and all(isinstance(of, Enclosed) for _, of in batch) else None
 
 
 def _goes_on(batch: list[Item]) -> bool:

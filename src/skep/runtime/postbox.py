@@ -76,6 +76,8 @@ class Postbox:
         self._brought: dict[str, int] = {}
         #: Letters of each invited node that the loop has.
         self._of_node: Counter[str] = Counter()
+        #: Places of letters that the log cannot hold as they are: why, and how often that was tried.
+        self._too_large: dict[str, tuple[SkepError, int]] = {}
         self._look = asyncio.Event()
         self._reading = True
         self._stop: Callable[[], Awaitable[None]] | None = None
@@ -109,6 +111,11 @@ class Postbox:
         self._reading = True
         self._look.set()
 
+    def too_large(self, letter: Letter, why: SkepError) -> None:
+        """What a letter alone leads to is more than the log can hold. It is brought again as what the log can."""
+        _, tries = self._too_large.get(letter.place, (why, 0))
+        self._too_large[letter.place] = (why, tries + 1)
+
     def taken(self, batch: Sequence[tuple[object, object]], answers: Sequence[Any], seq: int) -> list[Taken]:
         """The letters of a turn, with what their senders are to hear.
 
@@ -141,6 +148,7 @@ class Postbox:
             if one.place in self._has:
                 self._has.remove(one.place)
                 self._of_node[node_of(one.sender)] -= 1
+            self._too_large.pop(one.place, None)
             self._gone[one.place] = None
             if self._brought.get(one.sender) == one.number:
                 del self._brought[one.sender]
@@ -179,7 +187,7 @@ class Postbox:
         state = self._state()
         if since.opened != state.opened or state.senders.too_old(letter.sender, since.seq):
             return self._refuse(letter, OLD)
-        if not self._give(letter, [(self._allowed(letter, given), whence) for given, whence in items]):
+        if not self._give(letter, [(self._fitting(self._allowed(letter, given), whence), whence) for given, whence in items]):
             return False
         self._brought[letter.sender] = letter.number
         return True
@@ -192,6 +200,13 @@ class Postbox:
         except Denied as why:
             return Refused(why, counts=True)
         return given
+
+    def _fitting(self, given: inp.Input | Refused, whence: Enclosed) -> inp.Input | Refused:
+        """What is decided of an input in a letter that the log cannot hold as it is."""
+        why, tries = self._too_large.get(whence.letter.place, (None, 0))
+        if why is None or isinstance(given, Refused):
+            return given
+        return (letters.instead(given, whence.wanted, why) if tries == 1 else None) or Refused(why, counts=True)
 
     def _refuse(self, letter: Letter, why: SkepError, wanted: bool = True) -> bool:
         return self._give(letter, [(Refused(why), Enclosed(letter, letters.WHOLE, wanted, True))])

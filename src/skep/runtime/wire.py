@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from skep.core.events import Event
-from skep.errors import FAMILY, Bug, Denied, Exhausted, Invalid, SkepError, Unavailable
+from skep.errors import FAMILY, Bug, Denied, Exhausted, Invalid, SkepError, Unavailable, kind_of
 from skep.runtime import requests as rq
 from skep.runtime.deputies import LOOKS, Deputy, admit
 from skep.runtime.peers import peer, standing
@@ -262,8 +262,7 @@ async def _next(source: AsyncIterator[tuple[int, Event]]) -> tuple[int, Event]:
 
 
 def _spell(error: SkepError) -> tuple[str, str, str]:
-    kind = type(error).__name__
-    return (kind if kind in FAMILY else "SkepError", error.message, error.fix)
+    return (kind_of(error), error.message, error.fix)
 
 
 class Lost(Unavailable):

@@ -26,6 +26,11 @@ LONGEST_NAME = 200
 LONGEST_NOTE = 4096
 BATCH = 16
 
+
+class TooLarge(Exhausted):
+    """An append has more bytes than one may have: it can never be made. (A store that is full may be emptied.)"""
+
+
 _REPAIR = "Put the state folder back from a backup, or import an exported session; what comes before the damage is whole."
 
 
@@ -108,13 +113,14 @@ def extend(key: bytes, session: str, tail: Tail, epoch: int, seq: int, batch: by
     Raises:
         Conflict: another epoch, or another end of the log than the caller knows.
         Invalid: no events, or a batch id that is none.
-        Exhausted: more bytes than one append may have.
+        TooLarge: more bytes than one append may have.
+        Exhausted: the log can hold no more events.
     """
     head = tail.head
     if count < 1 or len(batch) != BATCH:
         raise Invalid(f"session {session}: an append needs at least one event and a batch id of {BATCH} bytes")
     if len(blob) > LARGEST_APPEND:
-        raise Exhausted(
+        raise TooLarge(
             f"session {session}: an append of {len(blob)} bytes; at most {LARGEST_APPEND} fit",
             fix="Submit fewer tasks at a time.",
         )

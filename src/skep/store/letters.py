@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from skep.errors import Bug, Conflict, Exhausted, Invalid, Unavailable
 from skep.store import Letter, Taken
-from skep.store.chain import LONGEST_NAME, LONGEST_NOTE
+from skep.store.chain import LONGEST_NAME, LONGEST_NOTE, TooLarge
 
 #: Bytes of a letter, and of an answer.
 LARGEST_LETTER = 16 * 2**20
@@ -47,10 +47,10 @@ def check_letter(session: str, sender: str, number: int, body: bytes) -> None:
 
 
 def check_taken(session: str, taken: Sequence[Taken]) -> None:
-    """Raises Exhausted for an answer that is too large, Bug for a letter that is taken twice at once."""
+    """Raises TooLarge for an answer that is, Bug for a letter that is taken twice at once."""
     for one in taken:
         if one.answer is not None and len(one.answer) > LARGEST_LETTER:
-            raise Exhausted(
+            raise TooLarge(
                 f"session {session}: an answer of {len(one.answer)} bytes to {one.sender}; at most {LARGEST_LETTER} fit",
                 fix="Put what is large into a blob and name its digest.",
             )

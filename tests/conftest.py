@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections import defaultdict
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No judgement hangs on how fast a machine is. The examples are the same each time, so that what fails here fails there; the long
+# form looks for others.
+settings.register_profile(
+    "skep", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("SKEP_LONG") != "1"
+)
+settings.load_profile("skep")
 
 
 def pytest_sessionstart() -> None:

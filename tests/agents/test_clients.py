@@ -239,7 +239,7 @@ class Saying:
 JOB = Job(task=Task(prompt="x"), n=1, nonce="0" * 32, agent="a", options={}, cwd="/", out="/", env={}, feedback="")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MESSAGES)
 def test_nothing_that_a_client_says_makes_its_reader_fail(messages: list[dict[str, Any]]) -> None:
     for kind in (codex.Reader, gemini.Reader, opencode.Reader):
@@ -249,7 +249,7 @@ def test_nothing_that_a_client_says_makes_its_reader_fail(messages: list[dict[st
         assert reader.ending() is None or isinstance(reader.ending(), Ending)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MESSAGES)
 def test_nothing_that_claude_or_an_agent_of_the_protocol_says_makes_skep_fail(messages: list[dict[str, Any]]) -> None:
     async def both() -> None:

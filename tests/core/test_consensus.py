@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.core.consensus import ABSTAIN, PASS, Ballot, Result, Rule, admit, check, count
@@ -221,7 +221,6 @@ def twin(made: Ballot, votes: dict[str, str]) -> str:
     return best([(heard[e], made.weights.get(e, 1)) for e in made.electors])
 
 
-@settings(deadline=None)
 @given(ballots())
 def test_a_closed_ballot_ends_as_the_twin_says(cast: tuple[Ballot, dict[str, str]]) -> None:
     made, votes = cast
@@ -232,7 +231,6 @@ def test_a_closed_ballot_ends_as_the_twin_says(cast: tuple[Ballot, dict[str, str
     assert sum(result.counts.values()) + result.abstained + result.silent <= len(made.electors)
 
 
-@settings(deadline=None)
 @given(ballots())
 def test_an_open_ballot_ends_only_when_every_way_on_leads_there(cast: tuple[Ballot, dict[str, str]]) -> None:
     made, votes = cast
@@ -248,7 +246,6 @@ def test_an_open_ballot_ends_only_when_every_way_on_leads_there(cast: tuple[Ball
         assert result is not None
 
 
-@settings(deadline=None)
 @given(ballots(), st.randoms())
 def test_the_order_of_the_votes_shows_nowhere(cast: tuple[Ballot, dict[str, str]], random: Any) -> None:
     made, votes = cast

@@ -31,7 +31,7 @@ def reaches(needs: list[set[int]], start: int, goal: int) -> bool:
     return goal in found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_graphs)
 def test_a_circle_is_found_where_there_is_one_and_it_is_one(needs: list[set[int]]) -> None:
     circular = any(reaches(needs, i, i) for i in range(len(needs)))
@@ -51,7 +51,7 @@ def acyclic(needs: list[set[int]]) -> list[set[int]]:
     return [{j for j in others if j < i} for i, others in enumerate(needs)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     _graphs,
     st.sets(st.integers(0, 8), min_size=1, max_size=3),
@@ -88,7 +88,7 @@ def test_what_falls_is_the_closure_over_open_dependents(
     assert set(desk.cancel(*(f"n{root}" for root in sorted(roots)), subtree=everything)) == fallen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_graphs, st.lists(st.integers(0, 5), min_size=9, max_size=9), st.integers(0, 4), st.booleans())
 def test_the_critical_path_is_the_longest_chain_of_open_tasks(
     needs: list[set[int]], lengths: list[int], done: int, backwards: bool

@@ -27,7 +27,7 @@ def node(cpu: float = 4.0, memory: int = 1_000, storage: int = 1_000, slots: int
     return Node(id="n", boot="b", capacity=Resources(cpu, memory, storage), slots=slots)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.booleans(), _needs, st.integers(0, 9)), max_size=120))
 def test_the_books_never_drift_and_never_hold_more_than_there_is(steps: list[tuple[bool, Resources | None, int]]) -> None:
     """Against exact arithmetic: what is taken and given back in any order."""

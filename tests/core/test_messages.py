@@ -165,7 +165,7 @@ HAPPENING = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(HAPPENING, max_size=40))
 def test_every_message_is_delivered_once_in_order_or_expires(happenings: list[tuple[str, int, int]]) -> None:
     """A twin keeps a queue for each pair, and is told what the core was told."""

@@ -257,7 +257,7 @@ def open_desk(specs: list[AgentSpec], profile: Any, weights: dict[str, float]) -
     return Desk(*named.values(), at_once=8, placement=Placement(profile=profile, weights=weights), thorough=False)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(_SPECS, min_size=1, max_size=3),
     st.sampled_from(["balanced", "routing"]),

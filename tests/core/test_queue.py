@@ -327,7 +327,7 @@ def varied(name: str, n: int) -> Task:
     )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(st.lists(_step, min_size=5, max_size=50))
 def test_the_queue_kept_is_the_queue_rebuilt(steps: list[tuple[str, int]]) -> None:
     """Fed with the same events, one kept and one rebuilt from nothing place the same tasks on the same agents."""
@@ -353,7 +353,7 @@ def test_the_queue_kept_is_the_queue_rebuilt(steps: list[tuple[str, int]]) -> No
     assert list(drain(again).items()) == list(drain(desk.state).items())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40))
 def test_what_is_assigned_goes_before_everything_that_fits(steps: list[tuple[int, int]]) -> None:
     """At each assignment no task that goes before could have had an agent, room and its locks."""

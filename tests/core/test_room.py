@@ -139,7 +139,7 @@ def waited(sizes: Sizes, large: Resources) -> int:
 _large = st.builds(Resources, cpu=st.sampled_from([2.0, 4.0]), memory=st.sampled_from([0, 5_000, ROOM.memory]))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(_small, min_size=1, max_size=12), _large)
 def test_nothing_waits_longer_than_a_minute_and_what_runs(sizes: Sizes, large: Resources) -> None:
     assert waited(sizes, large) <= MINUTE + 18
@@ -152,7 +152,7 @@ def test_without_that_rule_it_would_starve() -> None:
         assert waited([(1.0, 0, "normal", 0)], cpu(4.0)) == MINUTE + 40
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(_small, min_size=1, max_size=25), st.integers(0, 3))
 def test_everything_runs_in_the_end_however_impatient_all_are(sizes: Sizes, at_once: int) -> None:
     with patch.object(queue_module, "PATIENCE", 0):

@@ -128,7 +128,7 @@ def topologies(draw_: st.DrawFn) -> Topology:
     return draw(Shape(draw_(st.sampled_from(["", *get_args(Kind)])), draw_(st.integers(1, 4))), everybody, leading)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(topologies())
 def test_every_edge_goes_both_ways_and_everybody_can_be_reached(one: Topology) -> None:
     reached, left = {"a0"}, ["a0"]
@@ -142,7 +142,7 @@ def test_every_edge_goes_both_ways_and_everybody_can_be_reached(one: Topology) -
     assert reached == set(one.place)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(topologies())
 def test_whoever_is_above_is_a_level_higher_and_the_way_up_ends(one: Topology) -> None:
     for agent, higher in one.above.items():
@@ -151,7 +151,7 @@ def test_whoever_is_above_is_a_level_higher_and_the_way_up_ends(one: Topology) -
         assert not may_delegate(one, agent, higher)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(topologies(), st.data())
 def test_a_ballot_among_any_of_them_can_be_counted(one: Topology, data: st.DataObject) -> None:
     some = st.lists(st.sampled_from(list(one.place)), min_size=1, unique=True)

@@ -285,13 +285,13 @@ class Walk:
             self.say(inp.JoinNode(at=0, node="here", boot="fork", capacity=ROOM, slots=1_000))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(_happening, min_size=5, max_size=60))
 def test_whatever_is_said_the_core_keeps_its_promises(happenings: list[tuple[str, int, int, int]]) -> None:
     Walk().go(happenings)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(_happening, min_size=20, max_size=60))
 def test_the_same_holds_when_finished_tasks_leave_early(happenings: list[tuple[str, int, int, int]]) -> None:
     with patch.object(state_module, "KEEP_FINISHED", 2), patch.object(state_module, "LEAVE_TOGETHER", 1):

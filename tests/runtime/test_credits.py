@@ -232,7 +232,7 @@ _need = st.one_of(
 _step = st.tuples(st.sampled_from(["submit", "end", "take in"]), st.integers(0, 9), st.lists(_need, min_size=1, max_size=4))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, 4), st.lists(_step, max_size=60))
 def test_never_more_than_there_is_and_everything_gets_its_turn(
     count: int, steps: list[tuple[str, int, list[Resources | None]]]
@@ -261,7 +261,7 @@ def test_never_more_than_there_is_and_everything_gets_its_turn(
     assert not left, "everything has ended, and these still wait"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from([0.1, 1 / 3, 1.0, 2.5]), min_size=1, max_size=3), st.sampled_from([3.0, 5.0, 8.0]))
 def test_nobody_starves_beside_sessions_that_always_have_more(others: list[float], large: float) -> None:
     shared = credits()

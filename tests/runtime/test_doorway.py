@@ -280,7 +280,7 @@ async def test_answers_that_nobody_fetches_are_bounded(tmp_path: Path) -> None:
 
 
 def test_no_bytes_in_the_pipe_or_in_a_request_keep_it_from_answering() -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.binary(max_size=300), st.binary(max_size=300) | st.recursive(st.none() | st.text(), st.lists).map(_json))
     def fuzz(noise: bytes, data: bytes) -> None:
         async def go() -> None:

@@ -57,11 +57,14 @@ def join(repo: Repository, tmp_path: Path, url: str) -> Iterator[Join]:
 async def until(hive: skep.Skep, there: Callable[[Health], bool]) -> Health:
     """The fleet's health once it is so."""
     seen = None
-    async with asyncio.timeout(100):
-        while seen is None or not there(seen):
-            (view,) = await fleets.status(hive, "farm")
-            seen = view.health
-            await asyncio.sleep(0.05)  # tidy: sleeps because other processes tell nobody
+    try:
+        async with asyncio.timeout(100):
+            while seen is None or not there(seen):
+                (view,) = await fleets.status(hive, "farm")
+                seen = view.health
+                await asyncio.sleep(0.05)  # tidy: sleeps because other processes tell nobody
+    except TimeoutError:
+        raise AssertionError(f"it stays at {seen}") from None
     return seen
 
 

@@ -303,7 +303,6 @@ TestCore = Core.TestCase
 TestCore.settings = settings(
     max_examples=100,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -325,7 +324,6 @@ def test_the_machine_sees_planted_bugs(name: str) -> None:
     looking = settings(
         max_examples=500,
         stateful_step_count=40,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.generate],

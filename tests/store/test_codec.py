@@ -19,7 +19,7 @@ from tests.store.shapes import KINDS, events, samples
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("*.blob"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events(), max_size=4))
 def test_what_is_encoded_comes_back_the_same(written: list[Event]) -> None:
     read = codec.decode(codec.encode(written))

@@ -71,7 +71,7 @@ async def same(folder: Path, calls: list[tuple[Any, ...]]) -> None:
         await disk_log.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_CALLS, min_size=1, max_size=25))
 def test_both_stores_answer_the_same(calls: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.terminals.plain import TAIL_BYTES, Plain, Tail, plain
@@ -26,13 +26,11 @@ BYTES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(BYTES)
 def test_no_control_character_gets_through_but_tab_and_newline(data: bytes) -> None:
     assert not CONTROLS.search(plain(data))
 
 
-@settings(deadline=None)
 @given(BYTES, st.lists(st.integers(0, 200), max_size=8))
 def test_the_text_does_not_depend_on_how_the_bytes_come(data: bytes, cuts: Sequence[int]) -> None:
     stripper, parts, last = Plain(), [], 0
@@ -43,7 +41,6 @@ def test_the_text_does_not_depend_on_how_the_bytes_come(data: bytes, cuts: Seque
     assert "".join(parts) == plain(data)
 
 
-@settings(deadline=None)
 @given(BYTES)
 def test_byte_by_byte_it_is_the_same_too(data: bytes) -> None:
     stripper = Plain()
@@ -51,13 +48,11 @@ def test_byte_by_byte_it_is_the_same_too(data: bytes) -> None:
     assert text == plain(data)
 
 
-@settings(deadline=None)
 @given(st.text().filter(lambda text: not CONTROLS.search(text)))
 def test_plain_text_stays_as_it_is(text: str) -> None:
     assert plain(text.encode(errors="replace")) == text.encode(errors="replace").decode()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text("ab é☃\n", max_size=4), st.sampled_from(SEQUENCES))))
 def test_whole_sequences_leave_no_trace(parts: list[tuple[str, str]]) -> None:
     assert plain("".join(text + sequence for text, sequence in parts).encode()) == "".join(text for text, _ in parts)

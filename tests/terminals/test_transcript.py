@@ -75,7 +75,7 @@ async def test_without_output_there_is_no_file(recorder: Transcript) -> None:
     assert (recording.text(), recording.tail(3), list(recording.search("x"))) == ("", [], [])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=6))
 async def test_split_characters_are_whole_and_what_is_no_text_is_replaced(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: list[int]

@@ -301,7 +301,7 @@ def act(top: Path, step: str, name: str) -> None:
         path.write_bytes(path.read_bytes())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_capture_records_what_git_add_would(bench: Bench, steps: list[tuple[str, str]]) -> None:
     bench.path = Path(await bench.work.checkout("s", "task/t/1", bench.base))

@@ -173,7 +173,7 @@ def apart(edits: dict[int, str]) -> dict[int, str]:
     return kept
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS)
 async def test_edits_that_do_not_overlap_merge_to_their_union(story: Story, edits: dict[int, str]) -> None:
     edits = apart(edits)

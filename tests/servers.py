@@ -13,11 +13,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -30,6 +30,17 @@ READY = 20.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
 
 
+class Spot(NamedTuple):
+    """Where a server runs: by what address it is reached, and what its command begins with."""
+
+    host: str = "127.0.0.1"
+    within: tuple[str, ...] = ()
+
+
+#: Without more words: on this machine, as this process.
+HERE = Spot()
+
+
 class Server:
     """A server of one's own, running. What is added to `command` counts at its next start.
 
@@ -37,23 +48,26 @@ class Server:
         binary: of Redis or Valkey.
         arguments: settings beside the port and the folder.
         sentinel: makes it a Sentinel with this configuration.
+        spot: where it runs.
     """
 
-    def __init__(self, binary: str, arguments: tuple[str, ...] = DURABLE, sentinel: str = "") -> None:
+    def __init__(self, binary: str, arguments: tuple[str, ...] = DURABLE, sentinel: str = "", spot: Spot = HERE) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="skep-redis-"))
-        self.port = free_port()
-        self.command = [binary]
+        self.host, self.port = spot.host, free_port()
+        self.command = [*spot.within, binary]
         if sentinel:  # it writes to its file
             (self.folder / "sentinel.conf").write_text(sentinel)
             self.command += [str(self.folder / "sentinel.conf"), "--sentinel"]
-        self.command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *arguments]
+        self.command += ["--port", str(self.port), "--bind", self.host, "--dir", str(self.folder), *arguments]
+        if spot != HERE:
+            self.command += ["--protected-mode", "no"]
         _servers.append(self)
         self.start()
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def start(self) -> None:
         """Starts it, also again after `kill`, on the same port and files; waits until it answers."""
@@ -70,7 +84,7 @@ class Server:
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A connection for whatever a test does behind Skep's back."""
-        client = redis.Redis(port=self.port, protocol=2, socket_timeout=10)
+        client = redis.Redis(self.host, self.port, protocol=2, socket_timeout=10)
         try:
             yield client
         finally:
@@ -166,13 +180,15 @@ class Replicated:
         binary: of Redis or Valkey.
         replicas: how many.
         way: given the primary's port, the one that the others are to know.
+        spots: where each of them runs, the primary first.
     """
 
-    def __init__(self, binary: str, replicas: int, way: Callable[[int], int] = int) -> None:
-        self.primary = Server(binary)
+    def __init__(self, binary: str, replicas: int, way: Callable[[int], int] = int, spots: Sequence[Spot] = ()) -> None:
+        self.spots = spots or [HERE] * (replicas + 1)
+        self.primary = Server(binary, spot=self.spots[0])
         self.known = way(self.primary.port)
-        following = ("--replicaof", f"127.0.0.1 {self.known}", "--repl-diskless-sync-delay", "0")
-        self.replicas = [Server(binary, (*DURABLE, *following)) for _ in range(replicas)]
+        following = ("--replicaof", f"{self.primary.host} {self.known}", "--repl-diskless-sync-delay", "0")
+        self.replicas = [Server(binary, (*DURABLE, *following), spot=spot) for spot in self.spots[1:]]
         until(lambda: all(self._follows(server) for server in self.replicas), "a replica does not follow")
 
     def _follows(self, server: Server) -> bool:
@@ -187,29 +203,32 @@ class Replicated:
 
 
 class Watched(Replicated):
-    """A primary, two replicas, and three Sentinels that promote one of those when the primary is gone for half a second."""
+    """A primary, two replicas, and a Sentinel beside each: they promote a replica when the primary is gone for half a second."""
 
-    def __init__(self, binary: str, way: Callable[[int], int] = int) -> None:
-        super().__init__(binary, 2, way)
-        watch = f"sentinel monitor main 127.0.0.1 {self.known} 2\nsentinel down-after-milliseconds main 500\n"
-        self.sentinels = [Server(binary, (), watch + "sentinel failover-timeout main 3000\n") for _ in range(3)]
+    def __init__(self, binary: str, way: Callable[[int], int] = int, spots: Sequence[Spot] = ()) -> None:
+        super().__init__(binary, 2, way, spots)
+        watch = f"sentinel monitor main {self.primary.host} {self.known} 2\nsentinel down-after-milliseconds main 500\n"
+        watch += "sentinel failover-timeout main 3000\n"
+        self.sentinels = [Server(binary, (), watch, spot) for spot in self.spots]
         until(lambda: all(map(self._ready, self.sentinels)), "the Sentinels do not find each other")
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/main"
+        return f"redis+sentinel://{','.join(f'{each.host}:{each.port}' for each in self.sentinels)}/main"
 
     def _ready(self, sentinel: Server) -> bool:
         with sentinel.client() as client:
             state: Any = client.sentinel_master("main")
         return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 2)
 
-    def leading(self) -> Server | None:
-        """The server that all Sentinels call the primary, if it runs and is one."""
-        there = {tuple(each.tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")) for each in self.sentinels}
+    def leading(self, but: Spot | None = None) -> Server | None:
+        """The server that all Sentinels call the primary, if it runs and is one. `but`: where nobody is asked."""
+        asked = [each for each, spot in zip(self.sentinels, self.spots, strict=True) if spot != but]
+        there = {tuple(each.tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")) for each in asked}
         ports = {int(port) for _, port in there}
-        running = [server for server in (self.primary, *self.replicas) if server.process.poll() is None]
+        servers = zip((self.primary, *self.replicas), self.spots, strict=True)
+        running = [server for server, spot in servers if spot != but and server.process.poll() is None]
         found = [server for server in running if ports == {server.port} and server.tell("ROLE")[0] == b"master"]
         return found[0] if found else None
 
@@ -232,7 +251,7 @@ class Watched(Replicated):
         until(lambda: self.leading() is not None, "no replica was promoted")
         new = self.leading()
         assert new is not None
-        old.command += ["--replicaof", f"127.0.0.1 {new.port}"]
+        old.command += ["--replicaof", f"{new.host} {new.port}"]
         old.start()
         until(lambda: len(new.tell("ROLE")[2]) == len(self.replicas), "not all follow the new primary")
 

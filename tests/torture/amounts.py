@@ -35,6 +35,7 @@ AMOUNTS = {
     "cluster-rounds": (2, 20),
     "failovers": (1, 30),
     "partitions": (2, 100),
+    "minorities": (0, 30),
     "wire-tasks": (50, 2_000),
     "cuts": (4, 60),
 }

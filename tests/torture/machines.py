@@ -50,11 +50,14 @@ class Hive:
         effects: where tasks note what they do.
         stack: ends them.
         replicas: of the Redis, that must have what counts.
+        key: the file of the hive's key, if it is not in the folder.
     """
 
-    def __init__(self, url: str, folder: Path, effects: Path, stack: AsyncExitStack, replicas: int = 0) -> None:
+    def __init__(
+        self, url: str, folder: Path, effects: Path, stack: AsyncExitStack, replicas: int = 0, key: Path | None = None
+    ) -> None:
         self.url, self.folder, self.effects, self.replicas = url, folder, effects, replicas
-        self.key = folder / "hive.key"
+        self.key = key or folder / "hive.key"
         #: Machines that run, by name; the names of all that ever did.
         self.machines: dict[str, Actor] = {}
         self.names: list[str] = []
@@ -154,12 +157,16 @@ class Hive:
 
     async def hand_over(self, session: skep.Session, key: str, tasks: Sequence[Task]) -> None:
         """Submits tasks in one call, which is repeated until it is answered."""
-        noted = self.accepted.setdefault(session.name, {})
-        while key not in noted:
+        while key not in self.accepted.get(session.name, {}):
             try:
-                noted[key] = tuple(handle.id for handle in await session.submit_many(tasks, key=key))
+                await self.try_once(session, key, tasks)
             except Unavailable:
                 await self._again()
+
+    async def try_once(self, session: skep.Session, key: str, tasks: Sequence[Task]) -> None:
+        """Submits tasks in one call. Raises Unavailable if it is not answered."""
+        found = await session.submit_many(tasks, key=key)
+        self.accepted.setdefault(session.name, {})[key] = tuple(handle.id for handle in found)
 
     def tasks(self, key: str, count: int) -> Iterable[Task]:
         """The tasks of a call: the same for the same key."""

@@ -18,8 +18,11 @@ from typing import Any
 import pytest
 
 import skep
+from skep import nodes
+from skep.config import BackupConfig, Config, SandboxConfig, StoreConfig
 from skep.runtime import requests as rq
 from skep.runtime.backups import MARK
+from skep.runtime.node import Here, Role
 from skep.runtime.parcel import Packing, Parcel
 from skep.runtime.schedule import Last, Schedule, last
 from skep.store.durable import UNFINISHED
@@ -448,3 +451,33 @@ async def test_a_store_that_does_not_answer_leaves_no_half_backup(repo: Reposito
         (made,) = await hive.backup("bench")
         assert made.trouble == "the store is away"
         assert list((repo.top / ".skep" / "backups" / "bench").iterdir()) == []
+
+
+async def test_what_a_writer_left_that_is_gone_is_backed_up_by_one_of_the_others(repo: Repository, tmp_path: Path) -> None:
+    server = servers.redis_server()
+    server.tell("FLUSHALL")
+    store = StoreConfig(url=server.url, key=str(tmp_path / "key"))
+    config = Config(store=store, backup=BackupConfig(every="1h"), sandbox=SandboxConfig(mode="off"))
+
+    def machine(name: str) -> skep.Skep:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return nodes.join(tmp_path / name, config, Role(here=Here(name=name, slots=0), leads=False, hosted=True))
+
+    def made(name: str) -> int:
+        return len(list((tmp_path / name / ".skep" / "backups").glob("bench/*.skep")))
+
+    async with machine("east") as east, machine("west") as west:
+        both = [hive.door._sessions for hive in (east, west)]
+        assert both[0] is not None
+        assert both[1] is not None
+        async with nodes.join(repo.top, config, Role(here=Here(name="user", slots=4), leads=True)) as user:
+            session = await user.session("bench")
+            assert (await (await session.submit(MAKE)).result()).ok
+            assert [await one._backups.due() for one in both if one is not None] == [{}, {}]
+            assert (made("east"), made("west")) == (0, 0), "its writer is there"
+        assert [await one._backups.due() for one in both if one is not None] == [{}, {}]
+        assert (made("east"), made("west")) == (1, 0), "one is enough"
+    async with machine("west") as west:
+        assert west.door._sessions is not None
+        assert await west.door._sessions._backups.due() == {}
+    assert made("west") == 1, "whoever did it is gone too"

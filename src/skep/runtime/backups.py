@@ -29,9 +29,11 @@ from skep.runtime.proof import prove
 from skep.runtime.results import Results
 from skep.runtime.retention import Retention
 from skep.runtime.schedule import Schedule
+from skep.runtime.shared import OWNERS, opened_with, take_turn
 from skep.runtime.views import SessionView
 from skep.store import Head
 from skep.store.durable import UNFINISHED, make_folder, sync_folder
+from skep.store.letters import LONGEST_LEASE
 
 if TYPE_CHECKING:
     from skep.runtime.sessions import Sessions
@@ -99,12 +101,18 @@ class Backups:
     # Making
 
     async def due(self) -> dict[str, str]:
-        """Backs up what has changed since its last backup and is written here. Returns why sessions have none, by name."""
+        """Backs up what has changed since its last backup and is written here, or by nobody who is still there.
+
+        Returns:
+            why sessions have none, by name.
+        """
         keep, failed = self._parts.config.backup.keep, dict[str, str]()
+        others, own = await self._others(), self._parts.shared.owner if self._parts.shared is not None else ""
         for session in await self._all():
             with contextlib.suppress(NotFound):  # dropped meanwhile
-                if await self._mine(session) and not await self._unchanged(session):
-                    made = await self._make(session, self._folder(""), keep)
+                owner = (await self._parts.log.row(session)).owner
+                if not others(owner) and not await self._unchanged(session):
+                    made = await self._make(session, self._folder(""), keep, left=owner not in ("", own))
                     if made.trouble:
                         failed[made.name] = made.trouble
                     else:
@@ -116,10 +124,18 @@ class Backups:
         system = [row.session for row in await self._parts.log.sessions() if row.session == SYSTEM]
         return [known.session for known in await self._sessions.names.all()] + system
 
-    async def _mine(self, session: str) -> bool:
-        """Whether no other process writes the session: that one backs it up, as its commits are there."""
+    async def _others(self) -> Callable[[str], bool]:
+        """Tells whether another process backs up what a process writes, or wrote last.
+
+        Whoever writes a session does, as its commits are there. What the last writer left that is gone one of all processes does.
+        """
         shared = self._parts.shared
-        return shared is None or (await self._parts.log.row(session)).owner in ("", shared.owner)
+        if shared is None:
+            return lambda owner: False
+        every = 1_000 * seconds(self._parts.config.backup.every or "1h")
+        stands_in = await take_turn(shared, MARK, min(2 * every, LONGEST_LEASE))
+        there = await shared.leases.held(OWNERS)
+        return lambda owner: owner not in ("", shared.owner) and not (stands_in and owner not in there)
 
     async def _unchanged(self, session: str) -> bool:
         events = (await self._parts.log.row(session)).head.seq
@@ -175,8 +191,8 @@ class Backups:
             return {path.parent.name for path in _all_files(self._folder("")) if path.name.endswith(f"{ARCHIVE}{ENDING}")}
         return set()
 
-    async def _make(self, session: str, folder: Path, keep: int, mark: str = "") -> BackupView:
-        """Backs one session up; what goes wrong is told in the view."""
+    async def _make(self, session: str, folder: Path, keep: int, mark: str = "", left: bool = False) -> BackupView:
+        """Backs one session up; what goes wrong is told in the view. `left`: somebody else wrote it, who is gone."""
         parts, name = self._parts, await self._sessions.names.shown(session)
         place = folder / session
         async with self._one:
@@ -184,6 +200,8 @@ class Backups:
                 await copies.aside(_ready, place)
                 head, key = (await parts.log.row(session)).head, key_of(parts.log.seal)
                 path = place / f"{_stamp(parts.clock.now())}-{head.seq}-{key}{mark}{ENDING}"
+                if left:
+                    await self._bring(session)
                 written = await copies.save(parts, session, name, path, head.seq)
                 if keep:
                     await copies.aside(_prune, place, key, keep)
@@ -192,6 +210,13 @@ class Backups:
             except OSError as error:
                 return BackupView(session=session, name=name, trouble=f"{place} cannot be used: {error.strerror}")
         return _view(path, written.manifest, True, "")
+
+    async def _bring(self, session: str) -> None:
+        """Brings here what others made of a session."""
+        opened, tip = await self._sessions.live.look(session, lambda state: (opened_with(state), state.tip))
+        if opened.base:
+            await self._parts.workspace.enter(session, opened, tip)
+            await self._parts.workspace.gather(session)
 
     # Looking
 

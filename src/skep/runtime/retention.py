@@ -36,7 +36,7 @@ from skep.runtime.kept import PruneView
 from skep.runtime.names import Known
 from skep.runtime.parts import Parts
 from skep.runtime.schedule import Schedule
-from skep.runtime.shared import CHORES, OWNERS
+from skep.runtime.shared import CHORES, OWNERS, take_turn
 from skep.runtime.views import needs, status_of
 from skep.store import SessionRow, codec
 from skep.store.durable import Draft, sync_folder
@@ -217,20 +217,17 @@ class Retention:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Of the processes that share a store one prunes at a time. Raises Conflict while another one does."""
-        shared, name = self._parts.shared, f"{CHORES}/{MARK}"
+        shared = self._parts.shared
         if shared is None:
             yield
             return
-        holder = (await shared.leases.held(CHORES)).get(MARK)
-        if holder is not None and holder.holder not in await shared.leases.held(OWNERS):  # it was killed
-            await shared.leases.release(name, holder.holder)
-        if not await shared.leases.hold(name, shared.owner, TURN):
+        if not await take_turn(shared, MARK, TURN):
             raise Conflict("another process prunes sessions of this store at the moment", "Try again later.")
         try:
             yield
         finally:
             with contextlib.suppress(SkepError):
-                await shared.leases.release(name, shared.owner)
+                await shared.leases.release(f"{CHORES}/{MARK}", shared.owner)
 
     async def _of_fleets(self) -> dict[str, str]:
         """The sessions that swarms of fleets have, and whose: they are made again when they are not there."""

@@ -35,6 +35,19 @@ class Shared(Struct, frozen=True, kw_only=True):
     say: Callable[[str], None] | None = None
 
 
+async def take_turn(shared: Shared, chore: str, ttl: int) -> bool:
+    """Whether this process, of all that could, does something for the store from now on; another one can when it is gone.
+
+    Args:
+        chore: what it is.
+        ttl: for how long at most unless it asks again, ms.
+    """
+    holder = (await shared.leases.held(CHORES)).get(chore)
+    if holder is not None and holder.holder not in await shared.leases.held(OWNERS):  # it was killed
+        await shared.leases.release(f"{CHORES}/{chore}", holder.holder)
+    return await shared.leases.hold(f"{CHORES}/{chore}", shared.owner, ttl)
+
+
 def opened_with(state: State) -> Opened:
     """What a session began with, as its log has it."""
     return Opened(state.base, state.branch, state.kind, 0)

@@ -35,9 +35,12 @@ class PlacementConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EnvironmentConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """`allow`: names or patterns of the owner's environment variables that attempts get besides the built-in allow-list."""
+    """`allow`: names or patterns of the owner's environment variables that attempts get besides the built-in allow-list. `send`:
+    names or patterns of those that a node may have, sealed for it, when it runs a task that names them under `secrets`.
+    """
 
     allow: tuple[str, ...] = ()
+    send: tuple[str, ...] = ("*",)
 
 
 class SandboxConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from skep.runtime.perform import Performer
 from skep.runtime.prices import Prices
 from skep.runtime.publishers import Publishers
 from skep.runtime.recorder import Recorder
+from skep.runtime.sealed_secrets import AskedSecrets, TaskSecrets
 from skep.runtime.shared import Shared
 from skep.security.choice import choose
 from skep.security.egress import Egress
@@ -142,7 +143,14 @@ def _together(kept: Stores, role: Role | None) -> Shared | None:
     said = role or Role()
     owner, leads = secrets.token_hex(8), said.leads and not kept.invited
     shared = Shared(inbox=kept.inbox, leases=kept.leases, owner=owner, serves=said.serves, leads=leads, say=said.say)
-    return replace(shared, invited=bool(kept.invited))
+    return replace(shared, handoffs=kept.handoffs, invited=bool(kept.invited))
+
+
+def _secrets(log: Log, node: str, shared: Shared | None) -> TaskSecrets:
+    """Where secrets of tasks come from: this process's environment; who serves others asks for what is not there."""
+    if shared is None or shared.handoffs is None or not shared.serves:
+        return TaskSecrets()
+    return AskedSecrets(log, shared.leases, shared.handoffs, node, shared.owner)
 
 
 def runtimes(wards: Wards, pool: Pool, prices: Prices) -> dict[str, Runtime]:
@@ -198,14 +206,13 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
         Unavailable: the store fails its checks, or git does not work here.
         Invalid: the folder is nothing to work in.
     """
-    state = folder / STATE
-    clock = SystemClock()
+    state, clock = folder / STATE, SystemClock()
     workspace = await _workspace(folder, state, role, config.store.url not in ("", MEMORY))
     # Last of what may fail: nothing of the above has to be closed again.
     kept = await _kept(config, state, clock, role)
     commits = _carried(workspace, kept, config)
     here = replace(role.here if role is not None else _here(state, kept), place=place(state))
-    published = publishers(config, kept.log, clock)
+    shared, published = _together(kept, role), publishers(config, kept.log, clock)
     native = Native(str(state))
     pool = Pool(native, config.terminals.pool)
     wards = Wards(pool, await asyncio.to_thread(choose, state / "sandbox"), Egress(state / "sandbox"))
@@ -226,6 +233,7 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
         transcripts=state / TRANSCRIPTS,
         recorder=Recorder(state / TRANSCRIPTS, here.name, kept, config.store.recording),
         prices=prices,
+        secrets=_secrets(kept.log, here.name, shared).of,
         prompts=folder / config.prompts.folder if config.prompts.folder else None,
     )
 
@@ -250,7 +258,7 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
         performer=Performer(node, inprocess, clock.now, calls=role is None or role.calls or not role.serves),
         clock=clock,
         here=here,
-        shared=_together(kept, role),
+        shared=shared,
         terminals=pool.stats,
         close=close,
         listing=kept.listing,

@@ -10,10 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from skep.errors import Invalid
-from skep.store import Append, Blobs, Leases, Listing, Log, chain, letters
+from skep.store import Append, Blobs, Handoffs, Leases, Listing, Log, chain, letters
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk, EphemeralLog
-from skep.store.ephemeral_shared import EphemeralInbox, EphemeralLeases, EphemeralListing, EphemeralRecordings
+from skep.store.ephemeral_shared import (
+    EphemeralHandoffs,
+    EphemeralInbox,
+    EphemeralLeases,
+    EphemeralListing,
+    EphemeralRecordings,
+)
 from tests.contracts.blobs import BlobsContract
+from tests.contracts.handoffs import HandoffsContract
 from tests.contracts.inbox import InboxContract, Shared
 from tests.contracts.leases import LeasesContract
 from tests.contracts.listing import ListingContract
@@ -80,6 +87,19 @@ class EphemeralRecordingsHome:
 
     async def open(self) -> Kept:
         return Kept(EphemeralLog(self.disk), EphemeralRecordings(self.disk, lambda: time.time_ns() // 1_000_000))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class EphemeralHandoffsHome:
+    """A disk in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = EphemeralDisk()
+
+    async def open(self) -> Handoffs:
+        return EphemeralHandoffs(self.disk, lambda: time.time_ns() // 1_000_000)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -177,6 +197,10 @@ class TestEphemeralLeases(LeasesContract):
 
 class TestEphemeralRecordings(RecordingsContract):
     home = EphemeralRecordingsHome
+
+
+class TestEphemeralHandoffs(HandoffsContract):
+    home = EphemeralHandoffsHome
 
 
 class TestEphemeralListing(ListingContract):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class Node(Struct, frozen=True, kw_only=True):
     transcripts: Path
     recorder: Recorder
     prices: Callable[[Spent], Cost]
+    secrets: Callable[[str, StartAttempt], Awaitable[dict[str, str]]]
     prompts: Path | None
 
 
@@ -225,11 +226,12 @@ class Work:
         self.confinement = node.wards.expected(self.said)
         wanted = environment.matching(runtime.wants)
         allowed = {**node.allowed, **wanted, **self.told.services}
-        env = environment.prepare(allowed, node.marks, self.session, command, self.told, self.folder)
+        given = await node.secrets(self.session, command)
+        env = environment.prepare(allowed, given, node.marks, self.session, command, self.told, self.folder)
         await self._settle_in()
         if self.desk.open:
             env[VARIABLE] = self.door.folder
-        hidden = environment.secrets(command.task.secrets) | environment.keys(wanted)
+        hidden = given | environment.keys(wanted)
         secrets, self.within = tuple(hidden.values()), await self._bounds(env)
         self.desk.secrets = secrets
         with node.wards.of(command.nonce, self.within, secrets, self.said.network, self._furnish):

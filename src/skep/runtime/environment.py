@@ -107,7 +107,7 @@ def matching(patterns: Sequence[str], own: Mapping[str, str] = os.environ) -> di
     return {name: value for name, value in own.items() if fits(name, wanted)}
 
 
-def secrets(names: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+def secrets(names: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
     """The secrets a task names. Raises Invalid for one that is not there: no further attempt would find it."""
     missing = [name for name in names if name not in own]
     if missing:
@@ -134,12 +134,19 @@ def marks(workspace: Path, state: Path) -> dict[str, str]:
 
 
 def prepare(
-    allowed: Mapping[str, str], own: Mapping[str, str], session: str, command: StartAttempt, told: Told, folder: str
+    allowed: Mapping[str, str],
+    given: Mapping[str, str],
+    own: Mapping[str, str],
+    session: str,
+    command: StartAttempt,
+    told: Told,
+    folder: str,
 ) -> dict[str, str]:
     """Makes the attempt's folder with its files, and returns its whole environment.
 
     Args:
         allowed: from `base`.
+        given: the secrets of its task.
         own: from `marks`.
         folder: of this attempt alone. It also takes what is put into $SKEP_OUT, unless outputs are declared: they get a folder.
     """
@@ -150,7 +157,7 @@ def prepare(
     env = {
         **allowed,
         **task.env,
-        **secrets(task.secrets),
+        **given,
         # Last, so that no task can take its marks away.
         **own,
         "SKEP_SESSION": session,

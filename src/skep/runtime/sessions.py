@@ -37,6 +37,7 @@ from skep.runtime.prices import Prices
 from skep.runtime.ready import Readiness, readiness
 from skep.runtime.recordings import Recordings
 from skep.runtime.results import Results, find, missing
+from skep.runtime.sealed_secrets import Giver
 from skep.runtime.session import Session, resting
 from skep.runtime.views import (
     Brief,
@@ -85,7 +86,7 @@ class Sessions:
         self._claims = Claims(self, parts)
         results = Results(self, parts)
         self._backups = Backups(self, results, parts)
-        self.live.chores += self._backups.chores()
+        self.live.chores += [*self._backups.chores(), Giver(self.live, parts).run]
         self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             rq.Who: self._who,
             rq.ListSessions: self._list,

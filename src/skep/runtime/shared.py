@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from skep.core.state import State
-from skep.store import Inbox, Leases
+from skep.store import Handoffs, Inbox, Leases
 from skep.workspace import Opened
 
 #: Kinds of leases: processes that write sessions, nodes that carry their attempts out, what operators told nodes, and what one of
@@ -29,6 +29,7 @@ class Shared(Struct, frozen=True, kw_only=True):
     inbox: Inbox
     leases: Leases
     owner: str
+    handoffs: Handoffs | None = None
     serves: bool = False
     leads: bool = False
     invited: bool = False

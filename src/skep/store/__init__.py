@@ -1,7 +1,8 @@
 """Ports of the store: an append-only Log per session, and Blobs by digest; where it is shared, Inboxes and Leases as well.
 
 A backend is one file beside this one and passes `tests/contracts/log.py` and `tests/contracts/blobs.py`, a shared one also
-`tests/contracts/inbox.py`, `tests/contracts/leases.py`, `tests/contracts/listing.py` and `tests/contracts/recordings.py`.
+`tests/contracts/inbox.py`, `tests/contracts/leases.py`, `tests/contracts/listing.py`, `tests/contracts/recordings.py` and
+`tests/contracts/handoffs.py`.
 """
 
 from __future__ import annotations
@@ -363,6 +364,20 @@ class Recordings(Protocol):
         """The digests of all recordings of a session: these blobs must stay."""
 
 
+class Handoffs(Protocol):
+    """What one process lays down for another to take, in a shared store: once, and for a moment only. Not durable.
+
+    Who can reach the store can lay down and take: what is laid down is sealed by whoever does. Every method raises
+    `skep.errors.Unavailable` when the store does not answer; what was to be taken may then be lost.
+    """
+
+    async def put(self, name: str, data: bytes, ttl: int) -> None:
+        """Lays something down for `ttl` ms, in place of what lies there under that name."""
+
+    async def take(self, name: str) -> bytes | None:
+        """Takes what lies there under a name, so that it lies there no more; None if nothing does."""
+
+
 class Stores(Struct, frozen=True, kw_only=True):
     """Where a workspace keeps everything; what others put there is there if they share it. `close` ends all of it."""
 
@@ -372,6 +387,7 @@ class Stores(Struct, frozen=True, kw_only=True):
     leases: Leases | None = None
     listing: Listing | None = None
     recordings: Recordings | None = None
+    handoffs: Handoffs | None = None
     #: What tells a shared store from others, for places that both may use (hex); the same on all machines.
     name: str = ""
     #: The node that this process was invited as; empty = it has the store's key, and may do everything.

@@ -63,6 +63,8 @@ class EphemeralDisk:
         self.ears = Ears()
         #: Session, task and attempt -> until when what it prints is shown, and that.
         self.shown: dict[tuple[str, str, int], tuple[int, bytes]] = {}
+        #: Name -> until when it lies there to be taken, and that.
+        self.handoffs: dict[str, tuple[int, bytes]] = {}
         #: Session -> commit -> where it can be had.
         self.commits: dict[str, dict[str, Packed]] = {}
 

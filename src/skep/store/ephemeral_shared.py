@@ -187,3 +187,24 @@ class EphemeralRecordings:
     def _known(self, session: str) -> dict[tuple[str, int, str], Recorded]:
         kept = self._disk.sessions.get(session)
         return {} if kept is None else kept.recordings
+
+
+class EphemeralHandoffs:
+    """The port `Handoffs` over an `EphemeralDisk`.
+
+    Args:
+        now: the clock of the store, ms.
+    """
+
+    def __init__(self, disk: EphemeralDisk, now: Callable[[], int]) -> None:
+        self._laid = disk.handoffs
+        self._now = now
+
+    async def put(self, name: str, data: bytes, ttl: int) -> None:
+        """See `Handoffs.put`."""
+        self._laid[name] = self._now() + ttl, data
+
+    async def take(self, name: str) -> bytes | None:
+        """See `Handoffs.take`."""
+        until, data = self._laid.pop(name, (0, b""))
+        return data if self._now() < until else None

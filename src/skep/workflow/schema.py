@@ -348,7 +348,7 @@ TASK = Record(
         "env": Field(MapOf(VARIABLE, Text(empty=True)), "Environment variables.", shared=True, merged=True),
         "secrets": Field(
             ListOf(VARIABLE, most=100),
-            "Environment variables of Skep that reach this task only.",
+            "Environment variables of Skep that reach this task only, on other machines too.",
             shared=True,
         ),
         "verify": Field(COMMAND, "Must succeed in a clean checkout of its commit; if not, the attempt failed.", shared=True),

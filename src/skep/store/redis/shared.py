@@ -13,6 +13,7 @@ from skep.store.invitation import invitation, invited
 from skep.store.key import shared_key
 from skep.store.redis.blobs import RedisBlobs
 from skep.store.redis.connect import Link
+from skep.store.redis.handoffs import RedisHandoffs
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.large import LargeBlobs, place
 from skep.store.redis.leases import RedisLeases
@@ -72,6 +73,7 @@ async def open_shared(config: StoreConfig, state: Path, now: Callable[[], int]) 
         leases=RedisLeases(link),
         listing=RedisListing(link),
         recordings=RedisRecordings(link, ring),
+        handoffs=RedisHandoffs(link),
         name=ring.place[:16],
         invited=ring.node,
         invite=invite,

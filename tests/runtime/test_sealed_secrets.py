@@ -21,9 +21,12 @@ from skep import nodes
 from skep.config import Config, EnvironmentConfig, SandboxConfig, StoreConfig
 from skep.core.commands import StartAttempt
 from skep.core.model import Plan, Task
+from skep.core.state import State
 from skep.errors import Invalid
 from skep.runtime import requests as rq
 from skep.runtime import sealed_secrets
+from skep.runtime.node import Here, Role
+from skep.runtime.replica import Replica
 from skep.runtime.sealed_secrets import KIND, STAYS, TRIES, AskedSecrets, Giver, Request
 from skep.security.sealing import Opener, seal
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
@@ -281,24 +284,57 @@ async def test_what_may_not_be_sent_stays_and_what_was_not_begun_here_is_others_
     under.live.own.clear()
     assert await under.given(asked) is None
     under.live.own.update(own)
+    for shared in (replace(under.shared, serves=True), replace(under.shared, invited=True), None):
+        # It ends at once: a machine that serves others gives nothing, nor does one that was invited.
+        await Giver(under.live, replace(under.parts, shared=shared), under.own).run()
     assert await under.given(asked) is not None
 
 
-async def test_machines_that_serve_others_and_those_that_were_invited_give_nothing(under: Under) -> None:
-    for shared in (replace(under.shared, serves=True), replace(under.shared, invited=True), None):
-        await Giver(under.live, replace(under.parts, shared=shared), under.own).run()
-
-
-async def test_an_attempt_that_is_over_is_given_nothing(laptop: skep.Skep, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_is_checked_or_ended_or_over_is_given_nothing(
+    laptop: skep.Skep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(NAME, CANARY)
     task = Task(id="deploy", run=gate.PASS, env=gate.env, secrets=(NAME,), mode="none")
     session = await laptop.start(Plan(name="over", tasks=(task,)))
     await gate.begun()
     under = Under(laptop, session)
-    asked = under.asked(Opener())
+    asked, loop = under.asked(Opener()), under.live.get(session.name)
+    assert loop is not None
+    copy = State.load(loop.state.save())
+    attempt = copy.entries["deploy"].attempt
+    assert attempt is not None
+    assert sealed_secrets._is_due(asked, copy)
+    for stage in ("verifying", "ending"):
+        attempt.stage = stage
+        assert not sealed_secrets._is_due(asked, copy), stage
     gate.go()
     await session.settled()
     assert await under.given(asked) is None
+
+
+async def test_who_resumed_a_session_that_another_process_writes_gives_its_secrets(
+    repo: Repository, config: Config, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NAME, CANARY)
+    config = replace(config, store=replace(config.store, key=str(tmp_path / "key")))
+    (tmp_path / "boss").mkdir()
+    boss = Role(here=Here(name="boss", labels={"boss": "true"}), serves=True, leads=True, hosted=True)
+    task = Task(id="deploy", run=gate.PASS, env=gate.env, secrets=(NAME,), mode="none", constraints={"boss": "true"})
+    async with nodes.join(tmp_path / "boss", config, boss) as writer:
+        await (await writer.session("over")).submit(task)
+        await gate.begun()
+        async with skep.open(repo.top, config) as laptop:
+            session = await laptop.find("over")
+            await session.resume()
+            under = Under(laptop, session)
+            assert isinstance(under.live.get("over"), Replica)
+            opener = Opener()
+            asked = under.asked(opener)
+            assert asked.node == "boss"
+            assert await under.given(under.asked(opener, "west")) is None
+            assert under.opened(opener, asked, await under.given(asked)) == CANARY.encode()
+            gate.go(9)
+            await session.settled()
 
 
 # How a node asks

@@ -16,6 +16,7 @@ import skep
 from skep import config
 from skep.core.fleet import SYSTEM
 from skep.runtime import copies
+from skep.runtime.checkup import checkup
 from skep.runtime.collect import DAY, MARK, collect
 from skep.runtime.parcel import Parcel
 from skep.runtime.parts import Parts
@@ -104,6 +105,13 @@ async def test_a_session_that_was_not_made_to_its_end_goes_after_a_day(repo: Rep
         assert {row.session for row in await parts.log.sessions()} == there | {"being-made", SYSTEM}
 
 
+class Spoilt(EphemeralListing):
+    """A list in which one entry is damaged."""
+
+    async def blobs(self, session: str) -> tuple[set[str], list[str]]:
+        return (await super().blobs(session))[0], ["1" * 40]
+
+
 async def test_what_commits_are_sent_in_stays_with_their_session(repo: Repository) -> None:
     await made(repo)
     async with opened(repo) as parts:
@@ -118,6 +126,19 @@ async def test_what_commits_are_sent_in_stays_with_their_session(repo: Repositor
         assert await collect(msgspec.structs.replace(parts, listing=listing)) == 1
         assert path_of(parts, sent).exists()
         assert not path_of(parts, gone).exists()
+
+
+async def test_a_damaged_entry_of_the_list_of_commits_is_passed_over_and_told(repo: Repository) -> None:
+    await made(repo)
+    async with opened(repo) as parts:
+        listing = Spoilt(EphemeralDisk())
+        orphan = await parts.blobs.put(b"orphan")
+        await parts.blobs.unpin(orphan)
+        age(path_of(parts, orphan))
+        assert await collect(msgspec.structs.replace(parts, listing=listing)) == 1
+        (finding,) = [one for one in checkup(repo.top) if one.name == "collection"]
+        session = (await parts.log.sessions())[0].session
+        assert (finding.state, f"session {session}: where commit {'1' * 40} lies" in finding.text) == ("warning", True)
 
 
 async def test_what_a_log_names_stays_and_an_old_orphan_goes(repo: Repository) -> None:

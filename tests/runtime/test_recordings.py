@@ -20,10 +20,10 @@ from skep.core.model import Plan, Task
 from skep.errors import Invalid, NotFound
 from skep.runtime import onlookers, recorder
 from skep.runtime import requests as rq
+from skep.runtime.kept import RecordingView
 from skep.runtime.node import Here, Role
 from skep.runtime.parcel import Parcel
 from skep.runtime.recorder import fetched
-from skep.runtime.views import RecordingView
 from skep.store import Recorded
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk
 from skep.store.invitation import invited
@@ -252,11 +252,14 @@ async def test_an_invited_node_is_believed_only_of_what_it_ran(hive: Hive, gate:
     link = Link(hive.config.store.url)
     evil = RedisRecordings(link, invited(path))
     await evil.put(session.name, "two", n, "", Recorded("1" * 64, 1, "east"))
-    with pytest.raises(Invalid, match=f"node 'east' says where the recording of attempt {n} of 'two' is"):
-        await listed(leader, session, "two")
+    (view,) = [view for view in await listed(leader, session, "two") if view.attempt == n]
+    assert (view.where, view.doubt) == ("doubt", "node 'east', which was only invited, says where it is, and did not make it")
+    with pytest.raises(Invalid, match=f"attempt {n} of 'two': node 'east', which was only invited"):
+        await text(leader, session, view, hive.tmp_path, "two")
     await evil.put(session.name, "one", 1, "merge", Recorded("1" * 64, 1, "east"))
-    with pytest.raises(Invalid, match="which it did not make"):
-        await listed(leader, session, "one")
+    mine, merge = await listed(leader, session, "one")
+    assert await text(leader, session, mine, hive.tmp_path) == "mine\n", "the rest is as good as without it"
+    assert (merge.part, merge.where) == ("merge", "doubt")
     await link.close()
 
 

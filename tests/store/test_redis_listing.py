@@ -67,6 +67,8 @@ class OnRedis(ListingContract):
         for call in (listing.get("s", COMMIT), listing.all("s"), listing.put("s", COMMIT, PACKED)):
             with pytest.raises(Invalid, match="damaged"):
                 await call
+        await listing.put("s", "b" * 40, PACKED)
+        assert await listing.blobs("s") == ({PACKED.digest}, [COMMIT])
 
     async def test_more_than_a_page_is_listed_whole(self, listing: Listing) -> None:
         wanted = {f"{n:040x}": Packed("d" * 64, (), n) for n in range(1200)}

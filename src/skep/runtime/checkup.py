@@ -26,7 +26,7 @@ from skep.agents import declared
 from skep.agents.servers import ONLY, kind_of
 from skep.config import STATE
 from skep.errors import SkepError
-from skep.runtime import retention
+from skep.runtime import collect, retention
 from skep.runtime.backups import ARCHIVE, ENDING, FOLDER, MARK
 from skep.runtime.confined import FIX
 from skep.runtime.schedule import last
@@ -251,6 +251,23 @@ def _retention(folder: Path) -> Finding:
     return Finding("retention", "ok", f"sessions stay for {config.store.keep}, looked at {when}; {there}")
 
 
+def _collection(folder: Path) -> Finding:
+    """What the last collection of what no session names had to pass over."""
+    try:
+        passed = (folder / STATE / collect.MARK).read_text(errors="replace").splitlines()
+    except OSError:
+        passed = []
+    if passed:
+        more = f", and {len(passed) - 3} more" if len(passed) > 3 else ""
+        return Finding(
+            "collection",
+            "warning",
+            f"the last one passed over what is damaged: {'; '.join(passed[:3])}{more}",
+            "See who else can write to the store.",
+        )
+    return Finding("collection", "ok", "nothing had to be passed over")
+
+
 def _mcp_servers(folder: Path) -> Finding:
     known = declared.servers(str(folder), os.environ, None)
     left = [name for name, one in known.items() if kind_of(one) not in ("stdio", "http")]
@@ -280,6 +297,7 @@ CHECKS: tuple[Check, ...] = (
     _disk,
     _backups,
     _retention,
+    _collection,
     _confinement,
     _mcp_servers,
 )

@@ -16,6 +16,8 @@ from skep.store import Append, codec
 DAY = 24 * 3_600_000
 #: Its time is that of the last collection; of a shared store the lease of that name says that it was done today.
 MARK = "collected"
+#: What was passed over that is named.
+NAMED = 100
 #: Appends read at a time: whatever else goes on waits no longer than for these.
 PAGE = 50
 
@@ -34,7 +36,8 @@ async def collect(parts: Parts) -> int:
     Of the processes that share a store one does it, each day: what a log names that it has not read it would remove. One that was
     only invited cannot read them all, and does not.
 
-    What the commits of sessions are sent in, and what their attempts printed, stays as long as the session is there.
+    What the commits of sessions are sent in, and what their attempts printed, stays as long as the session is there. Entries of
+    the list of commits that are damaged name nothing any more: they are passed over, and the mark's file says which.
 
     What sessions that are gone have in a shared repository goes too.
 
@@ -58,7 +61,7 @@ async def collect(parts: Parts) -> int:
     shared = parts.shared
     if shared is not None and not await shared.leases.hold(f"{CHORES}/{MARK}", shared.owner, DAY):
         return 0
-    named: set[str] = set()
+    named, passed = set[str](), list[str]()
     for row in await parts.log.sessions():  # those that are still being made too
         if not row.note and row.session != SYSTEM and row.created < now - DAY:
             with contextlib.suppress(Conflict, NotFound):  # it is being made after all
@@ -70,9 +73,12 @@ async def collect(parts: Parts) -> int:
             named |= await asyncio.to_thread(_named, page)
             seq = page[-1].last
         if parts.listing is not None:
-            named |= {packed.digest for packed in (await parts.listing.all(row.session)).values()}
+            digests, damaged = await parts.listing.blobs(row.session)
+            named |= digests
+            passed += [f"session {row.session}: where commit {commit} lies" for commit in damaged]
         if parts.recordings is not None:
             named |= await parts.recordings.blobs(row.session)
+    await asyncio.to_thread(mark.write_text, "\n".join(passed[:NAMED]))
     swept = await parts.blobs.sweep(frozenset(named), now - DAY)
     if parts.commits is not None:
         await parts.commits.collect(lambda: _there(parts))

@@ -1,6 +1,8 @@
-"""What is kept of sessions beside the store, as callers see it: backups and archives."""
+"""What is kept of sessions beside their logs, as callers see it: backups, archives, recordings."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from msgspec import Struct
 
@@ -40,3 +42,19 @@ class PruneView(Struct, frozen=True, kw_only=True):
     gone: bool = False
     kept: str = ""
     trouble: str = ""
+
+
+class RecordingView(Struct, frozen=True, kw_only=True):
+    """What an attempt printed (an empty `part`), or what a check of its work printed (`verify`, `merge`).
+
+    `where`: `here`, in the file `path`; in the `store`; `nothing` was printed; `away`: on `node` if anywhere, and not available
+    here; `doubt`: what the store says of it is not to be believed, and why. `node`: where it was printed; empty if that is not
+    known.
+    """
+
+    attempt: int
+    part: str = ""
+    where: Literal["here", "store", "nothing", "away", "doubt"]
+    path: str = ""
+    node: str = ""
+    doubt: str = ""

@@ -11,11 +11,11 @@ from skep.core.model import Entry
 from skep.core.state import State, unpack
 from skep.errors import Invalid, NotFound
 from skep.runtime import requests as rq
+from skep.runtime.kept import RecordingView
 from skep.runtime.onlookers import look_on
 from skep.runtime.parts import Parts
 from skep.runtime.recorder import fetched
 from skep.runtime.results import missing
-from skep.runtime.views import RecordingView
 from skep.store import Append, Recorded, codec
 from skep.terminals.transcript import place, recordings
 
@@ -59,7 +59,7 @@ class Recordings:
         attempts = range(1, tried.attempts + 1)
         known = await self._known(session, task, [(n, part) for n in attempts for part in PARTS])
         # A file has more than what was sent of it; but a check that was begun here may have been made elsewhere, again.
-        elsewhere = {key for key, recorded in known.items() if key not in here or (key[1] and recorded.node != own)}
+        elsewhere = {key for key, one in known.items() if key not in here or (key[1] and one.node != own and not one.doubt)}
         silent = [] if shared is None else [n for n in attempts if (n, "") not in here and (n, "") not in known]
         on = await self._on(session, task, silent, tried.on)
         found = [_sent(n, part, known[n, part]) for n, part in elsewhere]
@@ -73,6 +73,8 @@ class Recordings:
     async def _get(self, asked: rq.GetRecording) -> bytes:
         session, key = await self._sessions.names.resolve(asked.session), (asked.attempt, asked.part)
         known = await self._known(session, asked.task, [key])
+        if key in known and known[key].doubt:
+            raise Invalid(f"attempt {asked.attempt} of '{asked.task}': {known[key].doubt}")
         if key not in known or not known[key].digest:
             raise NotFound(f"nothing of attempt {asked.attempt} of '{asked.task}' is in the store", "Look on its node.")
         return await fetched(self._parts.blobs, known[key])
@@ -87,8 +89,8 @@ class Recordings:
         on = await self._on(session, task, [n for n, _ in said], {}) if said else {}
         for (n, part), node in said.items():
             if on[n] != node or part == MERGE:
-                why = f"node '{node}' says where the recording of attempt {n} of '{task}' is, which it did not make"
-                raise Invalid(f"session {session}: {why}", "Find out what that node does; it was only invited.")
+                why = f"node '{node}', which was only invited, says where it is, and did not make it"
+                known[n, part] = Recorded("", 0, "", doubt=why)
         return known
 
     async def _look_on(self, asked: rq.LookOn) -> bytes:
@@ -136,6 +138,8 @@ def _tried(entry: Entry) -> _Tried:
 
 
 def _sent(n: int, part: str, recorded: Recorded) -> RecordingView:
+    if recorded.doubt:
+        return RecordingView(attempt=n, part=part, where="doubt", doubt=recorded.doubt)
     return RecordingView(attempt=n, part=part, where="store" if recorded.digest else "nothing", node=recorded.node)
 
 

@@ -13,11 +13,11 @@ from skep.core.model import Plan, Task
 from skep.core.placement import Explanation
 from skep.runtime.choice import ChoiceView
 from skep.runtime.costs import CostView
-from skep.runtime.kept import BackupView, PruneView
+from skep.runtime.kept import BackupView, PruneView, RecordingView
 from skep.runtime.mail import Handed, MailView
 from skep.runtime.ready import Readiness
 from skep.runtime.swarms import FleetView, FormedView
-from skep.runtime.views import Brief, ClaimView, InquiryView, Landing, Need, RecordingView, Result, SessionView, TaskView
+from skep.runtime.views import Brief, ClaimView, InquiryView, Landing, Need, Result, SessionView, TaskView
 from skep.terminals.pool import Stats
 
 R = TypeVar("R")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -205,20 +205,6 @@ class Need(Struct, frozen=True, kw_only=True):
     since: int = 0
     until: int = 0
     live: bool = False
-
-
-class RecordingView(Struct, frozen=True, kw_only=True):
-    """What an attempt printed (an empty `part`), or what a check of its work printed (`verify`, `merge`).
-
-    `where`: `here`, in the file `path`; in the `store`; `nothing` was printed; `away`: on `node` if anywhere, and not available
-    here. `node`: where it was printed; empty if that is not known.
-    """
-
-    attempt: int
-    part: str = ""
-    where: Literal["here", "store", "nothing", "away"]
-    path: str = ""
-    node: str = ""
 
 
 class Brief(Struct, frozen=True, kw_only=True):

@@ -99,13 +99,15 @@ class Packed(Struct, frozen=True, gc=False):
 class Recorded(Struct, frozen=True, gc=False):
     """What was kept of a recording: its blob (empty: nothing was printed), its bytes in there unpacked, the node that made it.
 
-    `invited`: that node itself says so, which was only invited: whether it ran that attempt the log must say.
+    `invited`: that node itself says so, which was only invited: whether it ran that attempt the log must say. `doubt`: why
+    nothing else of this is to be believed; empty if it is.
     """
 
     digest: str
     size: int
     node: str
     invited: bool = False
+    doubt: str = ""
 
 
 class Log(Protocol):
@@ -327,6 +329,9 @@ class Listing(Protocol):
     async def all(self, session: str) -> dict[str, Packed]:
         """Every commit of a session that is listed: their blobs must stay."""
 
+    async def blobs(self, session: str) -> tuple[set[str], list[str]]:
+        """The digests of a session's bundles, whose blobs must stay; and commits of which nobody can tell where they are."""
+
     async def drop(self, session: str) -> None:
         """Forgets a session's commits; nothing listed is fine."""
 
@@ -348,7 +353,7 @@ class Recordings(Protocol):
     async def get(self, session: str, task: str, of: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Recorded]:
         """What is known of some attempts and parts of a task; of the others nothing is.
 
-        Raises Invalid for what was not put by somebody with the key of the hive.
+        What was not put by somebody with the key of the hive is in doubt (`Recorded.doubt`); the rest is as good as without it.
         """
 
     async def show(self, session: str, task: str, n: int, data: bytes, ttl: int) -> None:

@@ -144,6 +144,10 @@ class EphemeralListing:
         """See `Listing.all`."""
         return dict(self._commits.get(session, {}))
 
+    async def blobs(self, session: str) -> tuple[set[str], list[str]]:
+        """See `Listing.blobs`."""
+        return {packed.digest for packed in self._commits.get(session, {}).values()}, []
+
     async def drop(self, session: str) -> None:
         """See `Listing.drop`."""
         self._commits.pop(session, None)

@@ -293,6 +293,10 @@ def test_what_a_node_printed_is_shown_elsewhere_and_what_was_lost_with_it_is_sai
     assert machines.printed(attached) == "watching says; Ctrl-] leaves\nGrüße\nmore\nover\n"
     assert away in machines.refused("logs", "says", "--session", "over-1", "--attempt", "1")
     assert machines.skep("logs", "says", "--session", "over-1", "--search", "grü") == "2:1: Grüße\n"
+    machines.server.tell("HSET", "skep:{over-1}:recordings", "says:1:", "who knows")
+    missing = "what attempt 1 of 'says' printed is missing here: where it is, 9 bytes, was not written by this hive"
+    assert missing in machines.refused("logs", "says", "--session", "over-1", "--attempt", "1")
+    assert machines.skep("logs", "says", "--session", "over-1") == "Grüße\nmore\nover\n"
 
 
 def test_a_node_with_an_invitation_does_real_tasks_and_leaves_when_it_is_told(machines: Machines) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from skep.core.model import TERMINAL
-from skep.errors import Conflict, NotFound, Unavailable
+from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
 from skep.interfaces.cli import exits, place
 from skep.interfaces.cli.out import VERSION, Out, document
 from skep.interfaces.cli.registry import Finite, command, json_option, session_option
@@ -21,7 +22,7 @@ from skep.interfaces.cli.words import clean
 if TYPE_CHECKING:
     from skep.app import Session
     from skep.interfaces.cli.follow import Interrupts
-    from skep.runtime.views import RecordingView
+    from skep.runtime.kept import RecordingView
     from skep.terminals.transcript import Recording
 
 #: Seconds between two looks at whether a followed task goes on.
@@ -32,6 +33,8 @@ LOOK_ON = 1.0
 ARRIVES = 25
 #: What can be shown: see `RecordingView.where`.
 SHOWN = ("here", "store")
+#: What cannot be had though it was printed.
+MISSING = ("away", "doubt")
 #: Ctrl-] leaves `attach`.
 LEAVE = b"\x1d"
 
@@ -136,10 +139,10 @@ class Logbook:
         """
         found = await self.recorded(attempt)
         there = [view for view in found if view.where in SHOWN]
-        away = [view for view in found if view.where == "away"]
+        away = [view for view in found if view.where in MISSING]
         if there:
             newest = [view for view in there if view.attempt == there[-1].attempt]
-            self._say_away(*(view for view in away if view.attempt > newest[0].attempt))
+            self._say_away(*(view for view in away if view.attempt > newest[0].attempt or _beside(view, newest[0])))
             return newest
         if attempt is None:
             self._say_away(*away)
@@ -157,13 +160,30 @@ class Logbook:
         raise NotFound(f"nothing is recorded of attempt {attempt} of '{self._task}'", f"Recorded are: {tried}.")
 
     def _where(self, view: RecordingView) -> str:
-        """Where that is which cannot be had."""
+        """Where that is which cannot be had, or why it is not known."""
+        if view.where == "doubt":
+            part = f" (its {view.part})" if view.part else ""
+            return f"what attempt {view.attempt} of '{clean(self._task)}' printed{part} is missing here: {clean(view.doubt)}"
         node = f"node '{clean(view.node)}'" if view.node else "another node"
         return f"what attempt {view.attempt} of '{clean(self._task)}' printed lies on {node}: not available here"
 
     def _say_away(self, *views: RecordingView) -> None:
         for view in views:
             click.echo(self._where(view), err=True)
+
+    async def _had(self, views: Sequence[RecordingView]) -> list[tuple[RecordingView, Recording]]:
+        """Those that can be had; of the others it is said that they are missing. Raises what is in the way if none can."""
+        had: list[tuple[RecordingView, Recording]] = []
+        lost: list[SkepError] = []
+        for view in views:
+            try:
+                had.append((view, await self.recording(view)))
+            except (Invalid, NotFound) as error:
+                lost.append(error)
+                self._say_away(replace(view, where="doubt", doubt=error.message))
+        if lost and not had:
+            raise lost[0]
+        return had
 
     def _head(self, view: RecordingView) -> None:
         """Names what follows, where it is not simply the agent's."""
@@ -175,14 +195,13 @@ class Logbook:
         chosen = await self._newest(attempt)
         if self._json:
             parts = [
-                {"attempt": view.attempt, "part": view.part or "agent", "text": (await self.recording(view)).text()}
-                for view in chosen
+                {"attempt": view.attempt, "part": view.part or "agent", "text": recording.text()}
+                for view, recording in await self._had(chosen)
             ]
             self._out.json(document(session=self._session.name, task=self._task, recordings=parts))
             return
-        for view in chosen:
+        for view, recording in await self._had(chosen):
             self._head(view)
-            recording = await self.recording(view)
             if self._raw:
                 for _, kind, text in recording.events():
                     if kind == "o":
@@ -196,12 +215,11 @@ class Logbook:
     async def search(self, word: str, attempt: int | None) -> int:
         """Lines that hold a word; the exit code."""
         views = await self.recorded(attempt)
-        self._say_away(*(view for view in views if view.where == "away"))
+        self._say_away(*(view for view in views if view.where in MISSING))
         found = [
             {"attempt": view.attempt, "part": view.part or "agent", "line": number, "text": text}
-            for view in views
-            if view.where in SHOWN
-            for number, text in (await self.recording(view)).search(word)
+            for view, recording in await self._had([view for view in views if view.where in SHOWN])
+            for number, text in recording.search(word)
         ]
         if self._json:
             self._out.json(document(session=self._session.name, task=self._task, found=found))
@@ -215,11 +233,11 @@ class Logbook:
         """An attempt in its own time."""
         from skep.interfaces.cli.seemly import Seemly
 
-        for view in await self._newest(attempt):
+        for view, recording in await self._had(await self._newest(attempt)):
             self._head(view)
             seemly = Seemly()
             try:
-                async for text in (await self.recording(view)).play(speed):
+                async for text in recording.play(speed):
                     self._out.write(text if self._raw else seemly.feed(text))
             finally:
                 self._out.write(seemly.end() if self._out.terminal else "")
@@ -320,6 +338,11 @@ class _Read:
         from skep.terminals.plain import Plain
 
         self.after, self.plain = -1.0, Plain()
+
+
+def _beside(view: RecordingView, shown: RecordingView) -> bool:
+    """Whether it is another part of the attempt that is shown, of which nothing is known."""
+    return view.where == "doubt" and view.attempt == shown.attempt
 
 
 def _key(view: RecordingView) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgspec
 
 from skep.errors import Invalid
@@ -35,19 +37,33 @@ class RedisListing:
         found = await self._link.call("HGET", _key(session), commit)
         return None if found is None else _packed(session, found)
 
+    async def blobs(self, session: str) -> tuple[set[str], list[str]]:
+        """See `Listing.blobs`."""
+        digests, damaged = set[str](), list[str]()
+        async for commit, data in self._fields(session):
+            try:
+                digests.add(_packed(session, data).digest)
+            except Invalid:
+                damaged.append(commit)
+        return digests, damaged
+
     async def all(self, session: str) -> dict[str, Packed]:
         """See `Listing.all`. Raises Invalid for what Skep would not have written."""
-        listed: dict[str, Packed] = {}
-        cursor = b"0"
-        while True:
-            cursor, pairs = await self._link.call("HSCAN", _key(session), cursor, "COUNT", PAGE)
-            listed |= {pairs[at].decode(errors="replace"): _packed(session, pairs[at + 1]) for at in range(0, len(pairs), 2)}
-            if int(cursor) == 0:
-                return listed
+        return {commit: _packed(session, data) async for commit, data in self._fields(session)}
 
     async def drop(self, session: str) -> None:
         """See `Listing.drop`."""
         await self._link.call("UNLINK", _key(session))
+
+    async def _fields(self, session: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Commits, and what stands there of each."""
+        cursor = b"0"
+        while True:
+            cursor, pairs = await self._link.call("HSCAN", _key(session), cursor, "COUNT", PAGE)
+            for at in range(0, len(pairs), 2):
+                yield pairs[at].decode(errors="replace"), pairs[at + 1]
+            if int(cursor) == 0:
+                return
 
 
 def _key(session: str) -> str:

@@ -50,10 +50,8 @@ class RedisRecordings:
                 if value is None:
                     continue
                 recorded = self._opened(session, field, value)
-                if recorded is None:
-                    why = f"where the recording of attempt {key[0]} of '{task}' is was not written by this hive"
-                    raise Invalid(f"session {session}: {why}", "See who else can write to the store.")
-                found[key] = recorded
+                why = f"where it is, {len(value)} bytes, was not written by this hive: see who else can write to the store"
+                found[key] = recorded or Recorded("", 0, "", doubt=why)
         return found
 
     async def show(self, session: str, task: str, n: int, data: bytes, ttl: int) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from skep.core.commands import Merge, Stacked
 from skep.core.intent import Candidate, MergeIntent
+from skep.errors import Exhausted
 from skep.runtime.stacks import Refusal, land
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk
 from skep.store.ephemeral_shared import EphemeralListing
-from skep.workspace import Opened
+from skep.workspace import Limits, Opened
 from skep.workspace.carried import CarriedWorkspace
 from tests.workspace.repository import Repository
 
@@ -83,3 +84,14 @@ async def test_a_session_that_was_made_anew_begins_where_it_says(pair: Pair) -> 
     await pair.there.enter("s", pair.opened, tip)
     await pair.there.enter("s", Opened(tip, pair.opened.branch, pair.opened.kind), tip)
     assert (await pair.there.refs("s"))["base"] == tip
+
+
+async def test_a_history_that_is_too_large_to_be_sent_says_which_settings_help(tmp_path: Path) -> None:
+    repo, disk = Repository(tmp_path / "here"), EphemeralDisk()
+    work = await CarriedWorkspace.open(repo.top, repo.top / ".skep")
+    assert isinstance(work, CarriedWorkspace)
+    work.carry(work.commits(EphemeralBlobs(disk, lambda: 0), EphemeralListing(disk), Limits(packed=100)))
+    with pytest.raises(Exhausted, match=r"The whole history up to commit [0-9a-f]{40} has more than the 100 bytes") as refused:
+        await work.begin("s")
+    for setting in ("`bundle` (bytes) in [store] of skep.toml", "`git count-objects -vH`", "as `remote` there"):
+        assert setting in refused.value.fix

@@ -177,10 +177,10 @@ async def test_a_listing_that_lies_is_found_out(hive: Hive, wrong: str) -> None:
 async def test_what_is_too_large_to_be_sent_or_taken_in_says_what_helps(hive: Hive) -> None:
     base, new = hive.chain(2)
     ada, eve = await hive.machine("ada", Limits(packed=100)), await hive.machine("eve", Limits(objects=2))
-    with pytest.raises(Exhausted, match="remote that they share"):
+    with pytest.raises(Exhausted, match=r"Raise `bundle` .* as `remote` there"):
         await ada.publish("s", base)
     await (await hive.machine("ada")).publish("s", new)
-    with pytest.raises(Exhausted, match="remote that they share"):
+    with pytest.raises(Exhausted, match=r"Raise `bundle` .* as `remote` there"):
         await eve.ensure("s", new)
     assert not hive.has("eve", new)
 

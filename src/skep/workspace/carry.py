@@ -63,7 +63,9 @@ async def pack(git: Git, commit: str, have: Sequence[str], file: Path, limits: L
             await git.run(*command, stdin=wanted.encode(), config=_PACKING, into=out, most=limits.packed)
     except Exhausted:
         file.unlink()
-        raise Exhausted(f"What leads to commit {commit} has more than {limits.packed} bytes.", TOO_MUCH) from None
+        what = f"What leads to commit {commit}" if needs else f"The whole history up to commit {commit}"
+        why = f"{what} has more than the {limits.packed} bytes that are sent to other machines at once."
+        raise Exhausted(why, TOO_MUCH) from None
     except BaseException:
         file.unlink(missing_ok=True)
         raise

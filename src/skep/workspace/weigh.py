@@ -43,8 +43,8 @@ def weigh(file: Path, start: int, limits: Limits) -> list[str]:
 
 #: What helps against a bundle that is too large.
 TOO_MUCH = (
-    "Clone the repository on each machine from a remote that they share, so that only new commits travel; or raise "
-    "`bundle` in [store] of skep.toml on all of them."
+    "Raise `bundle` (bytes) in [store] of skep.toml, on all machines, above what `git count-objects -vH` tells; and name a git "
+    "repository that all of them reach as `remote` there, so that nothing of it goes through the Redis."
 )
 
 

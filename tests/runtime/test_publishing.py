@@ -270,6 +270,21 @@ async def test_only_what_is_switched_on_is_published(plain: Scene) -> None:
     assert plain.heard() == []
 
 
+async def test_of_a_session_that_is_gone_nothing_is_left_to_read(scene: Scene) -> None:
+    loop, published = await scene.open(), scene.publishers()
+    published.begin(loop)
+    await loop.tell(inp.Submit(at=0, tasks=(Task(id="a", run="true"), Task(id="b", run="true", approve="before"))))
+    await loop.until(
+        lambda state: True if state.entries["b"].state == "needs-you" and state.entries["a"].state == "done" else None
+    )
+    await published.publisher("s").drain()
+    assert {"swarm:s:published", "swarm:s:tasks"} < scene.everything().keys()
+    await published.forget("s")
+    left = scene.everything()
+    assert {name for name in left if not name.startswith("task:s/a:")} == set(), "what is finished goes when its time is over"
+    await published.forget("s")
+
+
 async def test_finished_tasks_go_after_their_time_and_one_that_goes_round_again_stays(plain: Scene) -> None:
     loop = await plain.open()
     publishers = plain.publishers(PublishConfig(state=True, keep=1000))

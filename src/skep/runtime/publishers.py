@@ -65,6 +65,18 @@ class Publishers:
             await publisher.drain()
             await _cancel(task)
 
+    async def forget(self, session: str) -> None:
+        """The session is gone, and so is what can be read of it. Its finished tasks go when their time is over."""
+        _, task = self._running.pop(session, (None, None))
+        if task is not None:
+            await _cancel(task)
+        parts = ("tasks", "agents", "state", "config", "published")
+        tasks, agents, *own = (keys.of_swarm(session, part) for part in parts)
+        open_tasks, named = await self._means.board.many([("HKEYS", tasks), ("HKEYS", agents)])
+        gone = [key for name in open_tasks for key in keys.all_of_task(session, name.decode())]
+        gone += [key for name in named for key in keys.all_of_agent(session, name.decode())]
+        await self._means.board.many([("UNLINK", key) for key in (*gone, *own, tasks, agents)])
+
     def publisher(self, session: str) -> Publisher:
         """Whoever publishes a session here."""
         return self._running[session][0]

@@ -209,6 +209,8 @@ class Retention:
             await parts.workspace.abandon(session, unmerged=True)  # the archive has all of them
         if parts.listing is not None:
             await parts.listing.drop(session)
+        if parts.publishers is not None:
+            await parts.publishers.forget(session)
         for place in (*set_aside(str(parts.state), session, None), of_session(parts.performer.node.transcripts, session)):
             await asyncio.to_thread(erase, place)
 

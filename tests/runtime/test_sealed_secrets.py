@@ -140,6 +140,7 @@ async def test_a_node_that_lacks_a_secret_is_given_it_and_it_is_nowhere_else(
         await gate.begun()
         assert with_canary(lines()) == []
         assert with_canary(held()) == []
+        await others_get_nothing(Under(laptop, session))
         await gone()
         gate.go(9)  # more than one attempt may be made where a machine is slow
         (result,) = await session.results(["deploy"])
@@ -156,6 +157,26 @@ async def test_a_node_that_lacks_a_secret_is_given_it_and_it_is_nowhere_else(
         assert with_canary([*backups, *there, *held(), *lines()]) == []
     assert b"skep:handoff:" in written(), "it went through there"
     assert CANARY.encode() not in written()
+
+
+async def others_get_nothing(under: Under) -> None:
+    """A node `west` that was invited, too, asks for what `east` was given; what proves its requests is its own secret."""
+    asked = under.asked(Opener())
+    assert asked.node == "east"
+    forged = replace(asked, sealed=under.parts.log.seal_to("west", b"asks\0" + asked.about).hex())
+    evil = [forged, under.asked(Opener(), "west")]
+    for one in evil:
+        await under.shared.leases.hold(f"{KIND}/{one.mark}", "west", 600_000, msgspec.json.encode(one).decode())
+    # Whoever gives looks at all requests in one go: what came before the second that is answered was looked at.
+    assert under.shared.handoffs is not None
+    again = AskedSecrets(under.parts.log, under.shared.leases, under.shared.handoffs, "east", "again", {})
+    task = Task(id="deploy", run="true", secrets=(NAME,))
+    for _ in range(2):
+        command = StartAttempt(task, asked.n, asked.nonce, "shell-1", "shell", "east", 0, "", "", "")
+        assert await again.of(under.session.name, command) == {NAME: CANARY}
+    for one in evil:
+        assert await under.shared.handoffs.take(one.mark) is None
+        await under.shared.leases.release(f"{KIND}/{one.mark}", "west")
 
 
 # Who is given what

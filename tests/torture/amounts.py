@@ -36,6 +36,8 @@ AMOUNTS = {
     "failovers": (1, 30),
     "partitions": (2, 100),
     "minorities": (0, 30),
+    "weather-tasks": (0, 1_000),
+    "flaps": (0, 60),
     "wire-tasks": (50, 2_000),
     "cuts": (4, 60),
 }

@@ -52,6 +52,17 @@ class Place:
         """All arrives again."""
         _run("ip", "link", "set", self._end, "up")
 
+    def weather(self, *discipline: str) -> None:
+        """From now on all that leaves or arrives goes by a queueing discipline (tc). Skips the test where there is no such."""
+        if not shutil.which("tc"):
+            pytest.skip("bad weather needs tc (Debian: iproute2)")
+        for before, end in (self.within, "out"), ((), self._end):
+            command = (*before, "tc", "qdisc", "replace", "dev", end, "root", *discipline)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if "kind is unknown" in done.stderr:
+                pytest.skip(f"the kernel here has no {discipline[0]}")
+            assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Within, this thread is there: what it connects to, it reaches also while the place is cut off."""

@@ -281,7 +281,8 @@ async def test_its_process_takes_nothing_over_and_tidies_nothing_up(tmp_path: Pa
         mark.touch()
         os.utime(mark, (0, 0))
         assert await collect(parts) == 0
-        assert await parts.shared.leases.held(CHORES) == {}, "whoever has the key does it"
+        doing = {lease.holder for lease in (await parts.shared.leases.held(CHORES)).values()}
+        assert parts.shared.owner not in doing, "whoever has the key does it"
         assert sessions._backups.chores() == []
 
 

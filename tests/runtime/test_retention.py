@@ -441,3 +441,16 @@ async def test_an_archive_made_by_somebody_else_does_not_pass(repo: Repository, 
         assert Path(view.path) != planted
     async with skep.open(repo.top) as hive:
         assert (await (await hive.restore("bench", view.path)).status()).state == "completed"
+
+
+async def test_what_was_published_of_it_goes_too(repo: Repository, much_later: Callable[[], None]) -> None:
+    server = servers.redis_server()
+    server.tell("FLUSHALL")
+    (repo.top / "skep.toml").write_text(f'[publish]\nstate = true\nurl = "{server.url}"\n')
+    await ended(repo)
+    assert b"swarm:bench:published" in server.tell("KEYS", "swarm:*")
+    much_later()
+    async with skep.open(repo.top) as hive:
+        (view,) = await prune(hive)
+    assert (view.gone, view.trouble) == (True, "")
+    assert server.tell("KEYS", "swarm:*") == []

@@ -27,7 +27,6 @@ def test_a_plain_file_is_read_to_its_bound(folder: Path) -> None:
         left.read(folder, "inner/file", 9)
 
 
-@pytest.mark.timeout(20)
 def test_links_and_what_is_no_file_are_refused_at_once(folder: Path) -> None:
     (folder / "link").symlink_to(folder.parent / "private" / "file")
     (folder / "way").symlink_to(folder.parent / "private")

@@ -86,7 +86,6 @@ def heard(server: ModelServer) -> str:
     return json.dumps([each.body for each in server.requests if each.body.get("tools")][-1])
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EACH)
 async def test_it_waits_for_a_yes_which_is_in_the_log_before_it_goes_on(name: str, user: User) -> None:
     async with skep.open(user.repo.top) as hive:
@@ -102,7 +101,6 @@ async def test_it_waits_for_a_yes_which_is_in_the_log_before_it_goes_on(name: st
     assert left_behind(user.repo.top) == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EACH)
 async def test_always_is_asked_once(name: str, user: User) -> None:
     twice = "RUN: echo x >> made.txt\nRUN: echo x >> made.txt\nSAY: All well."
@@ -114,7 +112,6 @@ async def test_always_is_asked_once(name: str, user: User) -> None:
         assert user.repo.show("refs/skep/p-1/main", "made.txt").split() == ["x", "x"]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EACH)
 async def test_a_no_reaches_the_agent_and_its_reason_whoever_works_next(name: str, user: User, server: ModelServer) -> None:
     async with skep.open(user.repo.top) as hive:
@@ -129,7 +126,6 @@ async def test_a_no_reaches_the_agent_and_its_reason_whoever_works_next(name: st
             assert "use what is there" in result.detail, "the protocol has no words for it: the next attempt reads it"
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EACH)
 async def test_nobody_in_time_is_a_no(name: str, user: User) -> None:
     async with skep.open(user.repo.top) as hive:
@@ -139,7 +135,6 @@ async def test_nobody_in_time_is_a_no(name: str, user: User) -> None:
         assert await story(session) == ["Asked 1", "Answered 1"]
 
 
-@pytest.mark.timeout(300)
 async def test_a_pipeline_asks_nobody_and_says_so_by_its_exit_code(user: User) -> None:
     need("claude")
     user.write("wf.yaml", json.dumps({"version": 1, "agents": {"it": {"runtime": "claude"}}, "tasks": {"a": {"prompt": MAKES}}}))
@@ -147,7 +142,6 @@ async def test_a_pipeline_asks_nobody_and_says_so_by_its_exit_code(user: User) -
     assert (ran.code, "1 action refused, as nobody is asked with --ci" in ran.out) == (4, True)
 
 
-@pytest.mark.timeout(300)
 async def test_a_question_of_claude_is_answered_in_words(user: User, server: ModelServer) -> None:
     async with skep.open(user.repo.top) as hive:
         session = await hive.start(plan("claude", f"CALL: AskUserQuestion {COLOUR}\nRUN: touch made.txt\nSAY: All well."))
@@ -163,7 +157,6 @@ async def test_a_question_of_claude_is_answered_in_words(user: User, server: Mod
         assert (await session.results(["a"]))[0].ok
 
 
-@pytest.mark.timeout(300)
 async def test_a_question_that_nobody_answers_is_no_denial_and_the_agent_goes_on(user: User, server: ModelServer) -> None:
     async with skep.open(user.repo.top) as hive:
         session = await hive.start(plan("claude", f"CALL: AskUserQuestion {COLOUR}\nRUN: touch made.txt\nSAY: All well."))

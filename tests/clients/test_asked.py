@@ -13,7 +13,6 @@ from tests.clients.agents import Agent, each
 from tests.clients.conftest import Bench
 from tests.runtime.traces import left_behind
 
-pytestmark = pytest.mark.timeout(300)
 #: It is to run something, too, and has nothing to do so with.
 WHY = "Why did you say hi?\nRUN: touch bad\nSAY: Never."
 

@@ -76,7 +76,6 @@ def workflow(
     )
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("client", "limits", "budget", "why", "asked"),
     [
@@ -113,7 +112,6 @@ async def test_a_limit_stops_says_which_it_was_and_ends_with_exit_code_3(
     assert model.startswith("claude-sonnet") if client == "claude" else model == "scripted"
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("of_task", [False, True])
 async def test_claude_is_stopped_at_a_limit_of_tokens_within_its_turn(
     user: User, server: ModelServer, monkeypatch: pytest.MonkeyPatch, of_task: bool
@@ -137,7 +135,6 @@ async def cost_of(user: User) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("client", "asked"), [("claude", 3), ("codex", 6)])
 async def test_a_task_that_used_up_its_budget_fails_by_the_limit(
     user: User, server: ModelServer, client: str, asked: int
@@ -149,7 +146,6 @@ async def test_a_task_that_used_up_its_budget_fails_by_the_limit(
     assert calls(server) == asked
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("client", "limits"), [("claude", {"cost_usd": 1.0}), ("codex", {"cost_usd": 1.0, "reserve_usd": 0.5})])
 async def test_four_at_once_pass_a_limit_by_one_report_each_at_most_and_no_more_begins(
     user: User, server: ModelServer, client: str, limits: dict[str, Any]
@@ -165,7 +161,6 @@ async def test_four_at_once_pass_a_limit_by_one_report_each_at_most_and_no_more_
     assert spent["usd"] >= 1.0
 
 
-@pytest.mark.timeout(300)
 async def test_what_a_killed_client_never_told_is_charged_as_it_was_held(user: User, server: ModelServer) -> None:
     need("codex")
     code = """

@@ -64,7 +64,6 @@ async def test_without_a_call_a_login_is_there_but_unproven(client: str, workspa
     assert server.requests == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("client", EACH)
 async def test_a_call_proves_the_login_and_says_what_it_cost(client: str, workspace: Path, server: ModelServer) -> None:
     need(client)
@@ -75,7 +74,6 @@ async def test_a_call_proves_the_login_and_says_what_it_cost(client: str, worksp
     assert server.requests
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("client", EACH)
 async def test_a_login_that_the_provider_does_not_take_is_said(client: str, workspace: Path, server: ModelServer) -> None:
     need(client)
@@ -86,7 +84,6 @@ async def test_a_login_that_the_provider_does_not_take_is_said(client: str, work
     assert one.fix.startswith(("Run `", "Set "))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("client", [EACH[0]])
 async def test_a_provider_that_does_not_answer_proves_nothing(client: str, workspace: Path, server: ModelServer) -> None:
     need(client)
@@ -96,7 +93,6 @@ async def test_a_provider_that_does_not_answer_proves_nothing(client: str, works
     assert one.fix
 
 
-@pytest.mark.timeout(300)
 async def test_a_client_without_any_login_is_told_from_one_that_was_refused(
     workspace: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

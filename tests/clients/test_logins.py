@@ -16,7 +16,6 @@ from tests.workspace.repository import Repository
 TELLING = [name for name in AGENTS if name != "opencode-acp"]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("agent", each(*TELLING))
 async def test_its_task_waits_for_a_person_and_then_goes_on(
     agent: Agent, server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

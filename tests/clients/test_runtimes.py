@@ -48,14 +48,12 @@ def confinable(folder: Path) -> Sandbox:
     return found
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("agent", able("a task, to its merge"))
 async def test_confined_its_change_is_committed_verified_and_merged(agent: Agent, tmp_path: Path) -> None:
     confinable(tmp_path)
     await merges(agent, tmp_path, "confined (")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("agent", each())
 async def test_unconfined_its_change_is_committed_verified_and_merged(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,7 +86,6 @@ async def merges(agent: Agent, tmp_path: Path, confinement: str) -> None:
     assert left_behind(repo.top) == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("agent", each())
 async def test_confined_it_goes_on_in_its_thread(agent: Agent, server: ModelServer, tmp_path: Path, user: dict[str, str]) -> None:
     need(agent.program)

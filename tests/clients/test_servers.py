@@ -31,7 +31,6 @@ server.run("stdio")
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("agent", each(*SURE))
 async def test_a_declared_server_is_handed_over_and_runs_within_the_bounds(
     agent: Agent, server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,6 @@ from tests.clients.model_server import ModelServer
 from tests.runtime.traces import left_behind
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

@@ -39,6 +39,11 @@ async def owner(home: str, tmp_path: Path) -> AsyncIterator[tuple[Process, dict[
     await process.communicate()
 
 
+def dying_with_the_keeper(pids: dict[str, int]) -> dict[str, int]:
+    """Those that the kernel ends when nobody else can."""
+    return {name: pid for name, pid in pids.items() if name.endswith("itself") or name in ("gated", "keeper")}
+
+
 async def none_stays(pids: dict[str, int]) -> None:
     assert [name for name, pid in pids.items() if not await gone(pid)] == []
 
@@ -69,7 +74,7 @@ async def test_a_keeper_that_is_asked_to_end_ends_all_that_it_keeps(
 async def test_first_processes_die_with_a_killed_keeper(owner: tuple[Process, dict[str, int]], tmp_path: Path) -> None:
     pids = owner[1]
     kill(pids["keeper"])
-    await none_stays({name: pid for name, pid in pids.items() if name.endswith("itself") or name in ("gated", "keeper")})
+    await none_stays(dying_with_the_keeper(pids))
     assert not (tmp_path / "ran").exists()
 
 
@@ -80,6 +85,7 @@ async def test_what_outlives_skep_and_keeper_is_found_by_its_marks_and_ended(
     kill(pids["keeper"])
     kill(process.pid)
     assert await gone(process.pid)
+    await none_stays(dying_with_the_keeper(pids))
     stranger = await asyncio.create_subprocess_exec("sleep", "600", env={"SKEP_HOME": home + "2", "SKEP_NONCE": "daemon"})
     found = {marked.pid: marked for marked in find_marked(home)}
     assert {found[pids["session"]].nonce, found[pids["daemon"]].nonce} == {"session", "daemon"}

@@ -60,12 +60,13 @@ def is_long(name: str) -> bool:
 
 
 def timeout(*names: str) -> pytest.MarkDecorator:
-    """Marks tests that may take five minutes where much else is done; in the long form of any amount, as long as they take."""
+    """Marks tests that may take as long as they take in the long form of any amount."""
     return pytest.mark.timeout(0 if any(map(is_long, names)) else 300)
 
 
 def dice(what: str) -> random.Random:
-    """The dice for a test. The seed is printed, so that a failure can be seen again."""
-    seed = os.environ.get("SKEP_TORTURE_SEED") or str(random.SystemRandom().randrange(10**6))
+    """The dice for a test: the same each time, but in the long form. The seed is printed, so that a failure can be seen again."""
+    fresh = random.SystemRandom().randrange(10**6) if os.environ.get(LONG) == "1" else 0
+    seed = os.environ.get("SKEP_TORTURE_SEED") or str(fresh)
     print(f"{what}: SKEP_TORTURE_SEED={seed}")
     return random.Random(f"{seed} {what}")

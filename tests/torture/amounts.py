@@ -34,7 +34,7 @@ AMOUNTS = {
     "cluster-tasks": (40, 1_000),
     "cluster-rounds": (2, 20),
     "failovers": (1, 30),
-    "partitions": (2, 100),
+    "partitions": (0, 100),
     "minorities": (0, 30),
     "weather-tasks": (0, 1_000),
     "flaps": (0, 60),

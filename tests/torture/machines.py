@@ -123,8 +123,10 @@ class Hive:
 
     async def drain(self, name: str) -> None:
         """An operator sees it, and has it finish what it has, and leave."""
-        while name not in [node.name for node in await self.there()]:
-            await asyncio.sleep(AGAIN)  # noqa: ASYNC110 # tidy: sleeps because a machine that comes back tells nobody
+        there = list[str]()
+        while name not in there:
+            await asyncio.sleep(AGAIN)  # tidy: sleeps because a machine that comes back tells nobody
+            there = [node.name for node in await self.there()]
         await nodes.tell_node(self.folder / "face", settings(self.url, str(self.key), self.replicas), name, "drain")
         actor = self.machines.pop(name)
         assert await actor.said("left") == name

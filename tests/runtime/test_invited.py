@@ -101,11 +101,15 @@ class Machines:
         return replica
 
     async def begun(self) -> tuple[StartAttempt, StartAttempt]:
-        """An attempt that is given to each."""
+        """An attempt that is given to each; both know of both."""
         for name in ("east", "west"):
             task = Task(id=f"for-{name}", agent="coder", prompt="work", constraints={"at": name})
             await self.loop.tell(inp.Submit(at=0, tasks=(task,)))
-        return await self.hands["east"].one(self.east), await self.hands["west"].one(self.west)
+        begun = await self.hands["east"].one(self.east), await self.hands["west"].one(self.west)
+        for node in (self.east, self.west):
+            while node.head.seq < self.loop.head.seq:
+                await node.moved(node.head.seq)
+        return begun
 
 
 def join(node: str) -> inp.JoinNode:

@@ -107,8 +107,7 @@ class Machines:
             await self.loop.tell(inp.Submit(at=0, tasks=(task,)))
         begun = await self.hands["east"].one(self.east), await self.hands["west"].one(self.west)
         for node in (self.east, self.west):
-            while node.head.seq < self.loop.head.seq:
-                await node.moved(node.head.seq)
+            await node.moved(self.loop.head.seq - 1)
         return begun
 
 

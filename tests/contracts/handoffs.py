@@ -61,3 +61,25 @@ class HandoffsContract:
             await asyncio.sleep(0.002)  # tidy: sleeps because only time ends it
             if await handoffs.take("a") is None:
                 break
+
+    async def test_who_listens_to_a_name_hears_what_is_laid_down_there_and_who_rings(self, place: HandoffsHome) -> None:
+        one, other = await place.open(), await place.open()
+        heard, also, elsewhere = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        stops = [await other.listen("{a} b", heard.set), await one.listen("{a} b", also.set)]
+        stops.append(await other.listen("c", elsewhere.set))
+        for each in (heard, also, elsewhere):
+            each.clear()
+        await one.put("{a} b", b"it", LONG)
+        await asyncio.gather(heard.wait(), also.wait())
+        assert await other.take("{a} b") == b"it"
+        heard.clear()
+        await stops[1]()
+        also.clear()
+        await one.ring("{a} b")
+        await heard.wait()
+        assert not elsewhere.is_set()
+        await other.ring("c")
+        await elsewhere.wait()
+        assert await other.take("c") is None
+        assert not also.is_set()
+        await asyncio.gather(stops[0](), stops[2]())

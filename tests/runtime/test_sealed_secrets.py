@@ -22,15 +22,15 @@ from skep.config import Config, EnvironmentConfig, SandboxConfig, StoreConfig
 from skep.core.commands import StartAttempt
 from skep.core.model import Plan, Task
 from skep.core.state import State
-from skep.errors import Invalid
+from skep.errors import Unavailable
 from skep.runtime import requests as rq
 from skep.runtime import sealed_secrets
 from skep.runtime.node import Here, Role
 from skep.runtime.replica import Replica
-from skep.runtime.sealed_secrets import KIND, STAYS, TRIES, AskedSecrets, Giver, Request
-from skep.security.sealing import Opener, seal
-from skep.store.ephemeral import EphemeralDisk, EphemeralLog
-from skep.store.ephemeral_shared import EphemeralHandoffs, EphemeralLeases
+from skep.runtime.sealed_secrets import KIND, TRIES, AskedSecrets, Giver, Request
+from skep.security.sealing import Opener
+from skep.store.ephemeral import EphemeralDisk
+from skep.store.ephemeral_shared import EphemeralHandoffs
 from skep.terminals.transcript import Recording
 from tests import servers
 from tests.runtime.gates import Gate
@@ -358,90 +358,80 @@ async def test_who_resumed_a_session_that_another_process_writes_gives_its_secre
             await session.settled()
 
 
-# How a node asks
+async def test_many_requests_for_what_is_not_due_cost_the_session_nothing(under: Under, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = under.live.get(under.session.name)
+    assert loop is not None
+    asks, ask = list[object](), loop.ask
+
+    def counted(query: Any) -> asyncio.Future[Any]:
+        asks.append(query)
+        return ask(query)
+
+    monkeypatch.setattr(loop, "ask", counted)
+    good = under.asked(Opener())
+    many = [good, *(under.asked(Opener(), "west", n=number) for number in range(1, 100))]
+    await under.giver.answer({one.mark: msgspec.json.encode(one).decode() for one in many}, under.handoffs)
+    assert len(asks) == 1
+    assert await under.handoffs.take(good.mark) is not None
 
 
-class East:
-    """A node that asks, and what it asks over."""
-
-    def __init__(self, own: dict[str, str]) -> None:
-        disk = EphemeralDisk(b"k" * 32)
-        self.log, self.leases = EphemeralLog(disk), EphemeralLeases(disk, lambda: 0)
-        self.handoffs = EphemeralHandoffs(disk, lambda: 0)
-        self.secrets = AskedSecrets(self.log, self.leases, self.handoffs, "east", "me", own)
-
-    async def of(self, *names: str) -> dict[str, str]:
-        task = Task(id="deploy", run="true", secrets=names)
-        command = StartAttempt(task, 1, "5" * 32, "shell-1", "shell", "east", 0, "", "", "")
-        return await self.secrets.of("s", command)
-
-    async def request(self, *but: Request) -> Request:
-        """Another request than these, once there is one."""
-        while True:
-            for lease in (await self.leases.held(KIND)).values():
-                asked = msgspec.json.decode(lease.note, type=Request)
-                if asked not in but:
-                    return asked
-            await asyncio.sleep(0)
-
-    async def give(self, asked: Request, value: bytes) -> None:
-        sealed = seal(bytes.fromhex(asked.public), asked.secret(self.log), asked.about, value)
-        await self.handoffs.put(asked.mark, sealed, STAYS)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed_secrets, "LOOK", 0.001)
-
-
-async def test_what_is_set_on_the_node_itself_is_asked_of_nobody() -> None:
-    east = East({NAME: "its own", "PATH": "/bin"})
-    assert await east.of(NAME) == {NAME: "its own"}
-    assert await east.of() == {}
-    assert await east.leases.held(KIND) == {}
-
-
-async def test_the_others_are_asked_for_each_with_a_key_of_its_own(quick: None) -> None:
-    east = East({"HERE": "its own"})
-    found = asyncio.create_task(east.of("A", "HERE", "B"))
-    first = await east.request()
-    second = await east.request(first)
-    assert first.public != second.public
-    for asked in (first, second):
-        assert asked.sealed == asked.seal(east.log)
-        await east.give(asked, f"{asked.name} \udcff".encode(errors="surrogateescape"))
-    assert await found == {"A": "A \udcff", "HERE": "its own", "B": "B \udcff"}
-    assert await east.leases.held(KIND) == {}
-
-
-async def test_what_somebody_else_laid_down_is_thrown_away_and_it_asks_again(quick: None) -> None:
-    east = East({})
-    found = asyncio.create_task(east.of(NAME))
-    first = await east.request()
-    forged = seal(bytes.fromhex(first.public), b"guess" * 6, first.about, b"of another")
-    await east.handoffs.put(first.mark, forged, STAYS)
-    second = await east.request(first)
-    assert second.public != first.public
-    await east.give(second, CANARY.encode())
-    assert await found == {NAME: CANARY}
-
-
-async def test_if_nobody_gives_it_the_message_says_what_and_where_and_what_to_do(
-    quick: None, monkeypatch: pytest.MonkeyPatch
+async def test_a_session_that_does_not_answer_keeps_no_other_one_waiting(
+    laptop: skep.Skep, under: Under, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealed_secrets, "PATIENCE", 0.01)
-    east = East({})
-    with pytest.raises(Invalid, match=f"the secret {NAME} is not set on node 'east', and nobody") as refused:
-        await east.of(NAME)
-    assert "skep run" in refused.value.fix
-    assert "skep retry" in refused.value.fix
-    assert await east.leases.held(KIND) == {}
+    another = await laptop.start(Plan(name="another", tasks=(Task(id="deploy", run=gate.PASS, env=gate.env, secrets=(NAME,)),)))
+    await gate.begun()
+    stuck = under.live.get(under.session.name)
+    assert stuck is not None
+    monkeypatch.setattr(stuck, "ask", lambda query: asyncio.get_running_loop().create_future())
+    first, second = under.asked(Opener()), Under(laptop, another).asked(Opener())
+    requests = {one.mark: msgspec.json.encode(one).decode() for one in (first, second)}
+    looking = asyncio.create_task(under.giver.answer(requests, under.handoffs))
+    while await under.handoffs.take(second.mark) is None:
+        assert not looking.done()
+        await asyncio.sleep(0)
+    monkeypatch.undo()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    monkeypatch.setenv(NAME, CANARY)
+    assert await under.given(first) is not None, "what was not answered is looked at again"
+    gate.go(1)
 
 
-async def test_who_is_interrupted_asks_no_longer(quick: None) -> None:
-    east = East({})
-    found = asyncio.create_task(east.of(NAME))
-    await east.request()
-    found.cancel()
-    await asyncio.gather(found, return_exceptions=True)
-    assert await east.leases.held(KIND) == {}
+async def test_an_answer_that_the_store_did_not_take_is_laid_down_at_the_next_look(
+    under: Under, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unavailable("the store is away")
+
+    opener = Opener()
+    asked = under.asked(opener)
+    monkeypatch.setattr(under.handoffs, "put", away)
+    assert await under.given(asked) is None
+    monkeypatch.undo()
+    assert under.opened(opener, asked, await under.given(asked)) == CANARY.encode()
+
+
+async def test_who_gives_is_told_of_a_request_and_does_not_have_to_look(
+    laptop: skep.Skep, under: Under, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_secrets, "LOOK", 1_000.0)
+    monkeypatch.setattr(sealed_secrets, "LOOK_OUT", 1_000.0)
+    monkeypatch.setattr(sealed_secrets, "PATIENCE", 10_000.0)
+    assert under.shared.handoffs is not None
+    listening, listen = asyncio.Event(), under.shared.handoffs.listen
+
+    async def listens(name: str, hear: Any) -> Any:
+        stop = await listen(name, hear)
+        listening.set()
+        return stop
+
+    monkeypatch.setattr(under.shared.handoffs, "listen", listens)
+    giving = asyncio.create_task(under.giver.run())
+    await listening.wait()
+    asked = under.asked(Opener())
+    node = AskedSecrets(under.parts.log, under.shared.leases, under.shared.handoffs, asked.node, "again", {})
+    task = Task(id="deploy", run="true", secrets=(NAME,))
+    command = StartAttempt(task, asked.n, asked.nonce, "shell-1", "shell", asked.node, 0, "", "", "")
+    assert await node.of(under.session.name, command) == {NAME: CANARY}
+    giving.cancel()
+    await asyncio.gather(giving, return_exceptions=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from skep.store import Handoffs
 from skep.store.redis.connect import Link
 from skep.store.redis.handoffs import RedisHandoffs
+from skep.store.redis.listen import Channels
 from tests.contracts.handoffs import LONG, HandoffsContract
 from tests.store.redis_homes import ClusterHome, RedisHome, ValkeyHome
 
@@ -18,15 +19,17 @@ class RedisHandoffsHome:
 
     def __init__(self, folder: Path) -> None:
         self.home = self.at(folder)
-        self.links: list[Link] = []
+        self.opened: list[Link | Channels] = []
 
     async def open(self) -> Handoffs:
-        self.links.append(Link(self.home.url, {}))
-        return RedisHandoffs(self.links[-1])
+        link = Link(self.home.url, {})
+        channels = Channels(link)
+        self.opened += [channels, link]
+        return RedisHandoffs(link, channels)
 
     async def close(self) -> None:
-        for link in self.links:
-            await link.close()
+        for each in self.opened:
+            await each.close()
 
 
 class ValkeyHandoffsHome(RedisHandoffsHome):

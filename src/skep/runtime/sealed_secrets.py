@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from skep.core.commands import StartAttempt
 from skep.core.patterns import fits
 from skep.core.state import State
-from skep.errors import Invalid, SkepError
+from skep.errors import Invalid, SkepError, Unavailable
 from skep.runtime.environment import secrets
 from skep.runtime.live import Live
 from skep.runtime.parts import Parts
@@ -31,8 +31,9 @@ from skep.store import Handoffs, Leases, Log, chain
 
 #: The kind of lease that a request stands on, how long it lasts after its node looked last, and an answer that nobody takes, ms.
 KIND, ASKS, STAYS = "secret", 5_000, 10_000
-#: Seconds between looks for an answer, and for requests.
-LOOK, LOOK_OUT = 0.1, 0.25
+#: Seconds between looks for an answer, and for requests, by who hears of nothing; and from one look for requests to the next by
+#: who hears of many.
+LOOK, LOOK_OUT, BREATH = 0.5, 2.0, 0.1
 #: How often a node asks for a secret, each time with another key pair, and how long it waits each time, seconds. As often at most
 #: an attempt gets it: an answer may be lost.
 TRIES, PATIENCE = 3, 10.0
@@ -110,47 +111,77 @@ class AskedSecrets(TaskSecrets):
         self._node, self._owner = node, owner
 
     async def of(self, session: str, command: StartAttempt) -> dict[str, str]:
-        """See `TaskSecrets.of`. Raises Invalid also if nobody answers for `TRIES` times `PATIENCE` seconds."""
+        """See `TaskSecrets.of`.
+
+        Raises:
+            Invalid: nobody answers for `TRIES` times `PATIENCE` seconds.
+            SkepError: the store was away or refused to be asked at the end of that time.
+        """
         away = [name for name in command.task.secrets if name not in self._own]
-        answers = await asyncio.gather(*(self._ask(session, command, name) for name in away))
-        found = dict(zip(away, answers, strict=True))
-        for name, value in found.items():
+        # All come to their end, whatever one of them meets: none goes on asking for an attempt that is over.
+        answers = await asyncio.gather(*(self._ask(session, command, name) for name in away), return_exceptions=True)
+        found = {}
+        for name, value in zip(away, answers, strict=True):
+            if isinstance(value, BaseException):
+                raise value
             if value is None:
                 why = f"the secret {name} is not set on node '{self._node}', and nobody who began the session gave it"
                 there = f"Set {name} where `skep run` or `skep resume` is called, and leave that running"
                 raise Invalid(why, f"{there}; or set it for `skep node join` on '{self._node}'. Then `skep retry` the task.")
-        return secrets(command.task.secrets, {**self._own, **{name: value for name, value in found.items() if value is not None}})
+            found[name] = value
+        return secrets(command.task.secrets, {**self._own, **found})
 
     async def _ask(self, session: str, command: StartAttempt, name: str) -> str | None:
-        """A secret; None if nobody gives it."""
+        """A secret; None if nobody gives it. Raises what kept it from asking the last time."""
         task, n, nonce, node = command.task.id, command.n, command.nonce, self._node
+        trouble: SkepError | None = None
         for _ in range(TRIES):
-            opener = Opener()
+            opener, trouble = Opener(), None
             asked = Request(session=session, task=task, n=n, nonce=nonce, name=name, node=node, public=opener.public.hex())
             asked = replace(asked, sealed=asked.seal(self._log))
             try:
-                async with asyncio.timeout(PATIENCE):
-                    sealed = await self._answer(asked)
-            except TimeoutError:
+                sealed = await self._answer(asked)
+            except SkepError as error:
+                trouble = error
                 continue
-            finally:
-                with contextlib.suppress(SkepError):  # it ends by itself, too
-                    await self._leases.release(f"{KIND}/{asked.mark}", self._owner)
-            found = opener.open(sealed, asked.secret(self._log), asked.about)
+            found = opener.open(sealed, asked.secret(self._log), asked.about) if sealed is not None else None
             if found is not None:  # else somebody else who can write there put it down
                 return os.fsdecode(found)
+        if trouble is not None:
+            raise trouble
         return None
 
-    async def _answer(self, asked: Request) -> bytes:
-        """What was laid down for a request, once something is."""
-        words = msgspec.json.encode(asked).decode()
-        while True:
-            with contextlib.suppress(SkepError):  # the store may be away for a moment
-                await self._leases.hold(f"{KIND}/{asked.mark}", self._owner, ASKS, words)
-                sealed = await self._handoffs.take(asked.mark)
-                if sealed is not None:
-                    return sealed
-            await asyncio.sleep(LOOK)
+    async def _answer(self, asked: Request) -> bytes | None:
+        """What was laid down for a request; None if nothing was in `PATIENCE` s. Raises what kept it from looking at the end."""
+        words, rung = msgspec.json.encode(asked).decode(), asyncio.Event()
+        stop: Callable[[], Awaitable[None]] | None = None
+        why = f"the store did not answer when the secret {asked.name} was asked for"
+        trouble: SkepError | None = Unavailable(why, "Look whether it is there, and reached from this node.")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        stop = stop or await self._handoffs.listen(asked.mark, rung.set)
+                        if not rung.is_set():
+                            await self._leases.hold(f"{KIND}/{asked.mark}", self._owner, ASKS, words)
+                            await self._handoffs.ring(KIND)
+                        rung.clear()
+                        sealed = await self._handoffs.take(asked.mark)
+                        if sealed is not None:
+                            return sealed
+                        trouble = None
+                    except SkepError as error:  # the store may be away for a moment
+                        trouble = error
+                    await _heard(rung, LOOK)
+        except TimeoutError:
+            if trouble is not None:
+                raise trouble from None
+            return None
+        finally:
+            with contextlib.suppress(SkepError):  # it ends by itself, too
+                await self._leases.release(f"{KIND}/{asked.mark}", self._owner)
+            if stop is not None:
+                await stop()
 
 
 class Giver:
@@ -174,12 +205,22 @@ class Giver:
         shared = self._parts.shared
         if shared is None or shared.handoffs is None or shared.serves or shared.invited:
             return
-        while True:
-            await asyncio.sleep(LOOK_OUT)
-            if any(self._works_elsewhere(name) for name in self._live.own.keys() & self._live.roster.going):
+        handoffs, rung = shared.handoffs, asyncio.Event()
+        stop: Callable[[], Awaitable[None]] | None = None
+        try:
+            while True:
+                called = rung.is_set()
+                rung.clear()
                 with contextlib.suppress(SkepError, OSError):  # the next look tries again
-                    requests = await shared.leases.held(KIND)
-                    await self.answer({mark: lease.note for mark, lease in requests.items()}, shared.handoffs)
+                    stop = stop or await handoffs.listen(KIND, rung.set)
+                    if called or any(map(self._works_elsewhere, self._live.own.keys() & self._live.roster.going)):
+                        requests = await shared.leases.held(KIND)
+                        await self.answer({mark: lease.note for mark, lease in requests.items()}, handoffs)
+                await asyncio.sleep(BREATH)
+                await _heard(rung, LOOK_OUT)
+        finally:
+            if stop is not None:
+                await stop()
 
     def _works_elsewhere(self, name: str) -> bool:
         """Whether a session has attempts on other nodes: only these ask."""
@@ -188,28 +229,52 @@ class Giver:
 
     async def answer(self, requests: Mapping[str, str], handoffs: Handoffs) -> None:
         """Answers those requests that may be answered here. Others than nodes of this hive may have written some of them."""
-        for mark, words in requests.items():
-            asked = _read(words)
-            if asked is not None and asked.mark == mark and asked.session in self._live.own:
-                with contextlib.suppress(SkepError):  # it is asked again
-                    await self._answer(asked, handoffs)
+        asked = [one for mark, words in requests.items() if (one := _read(words)) is not None and one.mark == mark]
+        # At once: a session whose part of the store is away keeps no other one waiting; this one's requests come again.
+        due = [self._answer(one, handoffs) for one in asked if self._may_have(one)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE / 2):
+                await asyncio.gather(*due)
+
+    def _may_have(self, asked: Request) -> bool:
+        """Whether a request is to be answered, as far as can be told at once: any number of them costs next to nothing."""
+        session = self._live.get(asked.session) if asked.session in self._live.own else None
+        if session is None or not _is_due(asked, session.state):
+            return False
+        answered = self._given.get(asked.key(), ())
+        if asked.mark in answered or len(answered) >= TRIES:
+            return False
+        if asked.name not in self._own or not fits(asked.name, self._parts.config.environment.send):
+            return False
+        return hmac.compare_digest(asked.sealed.encode(), asked.seal(self._parts.log).encode())
 
     async def _answer(self, asked: Request, handoffs: Handoffs) -> None:
-        answered, session, log = self._given.get(asked.key(), set()), self._live.get(asked.session), self._parts.log
-        if asked.mark in answered or len(answered) >= TRIES or session is None:
-            return
-        if asked.name not in self._own or not fits(asked.name, self._parts.config.environment.send):
-            return
-        if not hmac.compare_digest(asked.sealed.encode(), asked.seal(log).encode()):
-            return
-        if not await session.ask(partial(_is_due, asked)):
-            return
-        self._given.setdefault(asked.key(), set()).add(asked.mark)
+        """Gives what is due, once the log has it that it is."""
+        session, log = self._live.get(asked.session), self._parts.log
+        answered = self._given.setdefault(asked.key(), set())
         if len(self._given) > REMEMBERED:
             del self._given[next(iter(self._given))]
-        with contextlib.suppress(ValueError):  # what it sent is no key
+        if session is None or len(answered) >= TRIES:
+            return
+        answered.add(asked.mark)
+        try:
+            if not await session.ask(partial(_is_due, asked)):
+                return
             value = os.fsencode(self._own[asked.name])
             await handoffs.put(asked.mark, seal(bytes.fromhex(asked.public), asked.secret(log), asked.about, value), STAYS)
+        except ValueError:  # what it sent is no key
+            return
+        except (SkepError, asyncio.CancelledError) as error:  # it is looked at again
+            answered.discard(asked.mark)
+            if not isinstance(error, SkepError):
+                raise
+
+
+async def _heard(rung: asyncio.Event, seconds: float) -> None:
+    """Waits for a ring, so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await rung.wait()
 
 
 def _is_due(asked: Request, state: State) -> bool:

@@ -377,10 +377,20 @@ class Handoffs(Protocol):
     """
 
     async def put(self, name: str, data: bytes, ttl: int) -> None:
-        """Lays something down for `ttl` ms, in place of what lies there under that name."""
+        """Lays something down for `ttl` ms, in place of what lies there under that name, and rings."""
 
     async def take(self, name: str) -> bytes | None:
         """Takes what lies there under a name, so that it lies there no more; None if nothing does."""
+
+    async def ring(self, name: str) -> None:
+        """Whoever listens to a name hears it."""
+
+    async def listen(self, name: str, hear: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+        """Hears of every ring at once; returns how to stop. `hear` is called on the event loop and must not wait.
+
+        It listens when this returns, so who looks after that misses nothing. Nothing else is promised: a ring may be lost, and it
+        may hear one that was none.
+        """
 
 
 class Stores(Struct, frozen=True, kw_only=True):

@@ -65,6 +65,8 @@ class EphemeralDisk:
         self.shown: dict[tuple[str, str, int], tuple[int, bytes]] = {}
         #: Name -> until when it lies there to be taken, and that.
         self.handoffs: dict[str, tuple[int, bytes]] = {}
+        #: Name -> who hears when something is laid down there.
+        self.bells: dict[str, list[Callable[[], None]]] = {}
         #: Session -> commit -> where it can be had.
         self.commits: dict[str, dict[str, Packed]] = {}
 

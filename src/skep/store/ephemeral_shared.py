@@ -5,6 +5,7 @@ Many "processes" of a test share it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from skep.store import Answer, Heard, Lease, Letter, Packed, Recorded, Taken, chain, letters
@@ -201,14 +202,30 @@ class EphemeralHandoffs:
     """
 
     def __init__(self, disk: EphemeralDisk, now: Callable[[], int]) -> None:
-        self._laid = disk.handoffs
+        self._laid, self._ears = disk.handoffs, disk.bells
         self._now = now
 
     async def put(self, name: str, data: bytes, ttl: int) -> None:
         """See `Handoffs.put`."""
         self._laid[name] = self._now() + ttl, data
+        await self.ring(name)
 
     async def take(self, name: str) -> bytes | None:
         """See `Handoffs.take`."""
         until, data = self._laid.pop(name, (0, b""))
         return data if self._now() < until else None
+
+    async def ring(self, name: str) -> None:
+        """See `Handoffs.ring`."""
+        for hear in self._ears.get(name, ()):
+            asyncio.get_running_loop().call_soon(hear)
+
+    async def listen(self, name: str, hear: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+        """See `Handoffs.listen`."""
+        there = self._ears.setdefault(name, [])
+        there.append(hear)
+
+        async def stop() -> None:
+            there.remove(hear)
+
+        return stop

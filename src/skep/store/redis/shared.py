@@ -73,7 +73,7 @@ async def open_shared(config: StoreConfig, state: Path, now: Callable[[], int]) 
         leases=RedisLeases(link),
         listing=RedisListing(link),
         recordings=RedisRecordings(link, ring),
-        handoffs=RedisHandoffs(link),
+        handoffs=RedisHandoffs(link, channels),
         name=ring.place[:16],
         invited=ring.node,
         invite=invite,

@@ -84,15 +84,22 @@ class Scene:
             client = self._stack.enter_context(node.client())
             listening = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
             listening.psubscribe("*")
-            assert listening.get_message(timeout=5) is not None
+            assert listening.get_message(timeout=60) is not None
             self._listening.append(listening)
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        """What was told up to now, by channel."""
+        """What was told up to now, by channel: what comes before a word that each server is told to pass on in the end."""
         found = []
         for listening in self._listening:
-            while (message := listening.get_message(timeout=0.2)) is not None:
-                found.append((message["channel"].decode(), json.loads(message["data"])))
+            for node in self.nodes:
+                node.tell("PUBLISH", "end", "1")
+            ends = 0
+            while ends < len(self.nodes):
+                message = listening.get_message(timeout=60)
+                if message["channel"] == b"end":
+                    ends += 1
+                else:
+                    found.append((message["channel"].decode(), json.loads(message["data"])))
         return found
 
     def everything(self) -> dict[str, Any]:

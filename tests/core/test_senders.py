@@ -28,7 +28,10 @@ def test_what_was_decided_is_never_new_again(sent: list[str], kept: int, of_node
             assert counts.last(sender) in (0, numbers[sender])
             numbers[sender] += 1
             decided.append((sender, numbers[sender], seq - 1))
-            counts.take(((sender, numbers[sender]),), seq)
+            saved = Senders(dict(counts.heard), counts.floor, dict(counts.floors))
+            for each in (counts, saved):
+                each.take(((sender, numbers[sender]),), seq)
+            assert (counts, [*counts.heard], [*counts.floors]) == (saved, [*saved.heard], [*saved.floors])
             assert len(counts.heard) <= kept
             for one, number, looked in decided:
                 assert number <= counts.last(one) or counts.too_old(one, looked)

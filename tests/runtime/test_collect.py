@@ -109,7 +109,7 @@ class Spoilt(EphemeralListing):
     """A list in which one entry is damaged."""
 
     async def blobs(self, session: str) -> tuple[set[str], list[str]]:
-        return (await super().blobs(session))[0], ["1" * 40]
+        return (await super().blobs(session))[0], ["1" * 40, "\x1b[2J\n\ufffd" + "x" * 1_000]
 
 
 async def test_what_commits_are_sent_in_stays_with_their_session(repo: Repository) -> None:
@@ -139,6 +139,14 @@ async def test_a_damaged_entry_of_the_list_of_commits_is_passed_over_and_told(re
         (finding,) = [one for one in checkup(repo.top) if one.name == "collection"]
         session = (await parts.log.sessions())[0].session
         assert (finding.state, f"session {session}: where commit {'1' * 40} lies" in finding.text) == ("warning", True)
+        assert (finding.text.isprintable(), len(finding.text) < 500) == (True, True), "whoever wrote the name"
+        age(parts.state / MARK)
+        leases = EphemeralLeases(EphemeralDisk(), lambda: 0)
+        assert await leases.hold(f"chore/{MARK}", "another", DAY)
+        elsewhere = Shared(inbox=EphemeralInbox(EphemeralDisk()), leases=leases, owner="this")
+        assert await collect(msgspec.structs.replace(parts, listing=listing, shared=elsewhere)) == 0
+        (finding,) = [one for one in checkup(repo.top) if one.name == "collection"]
+        assert finding.state == "ok", "another collects now, and says what it passes over"
 
 
 async def test_what_a_log_names_stays_and_an_old_orphan_goes(repo: Repository) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from skep.core import inputs as inp
 from skep.core.senders import Since
@@ -11,9 +11,20 @@ from skep.errors import SkepError
 from skep.runtime import letters, postbox
 from skep.runtime.letters import Enclosed
 from skep.runtime.postbox import Postbox, Refused
-from skep.store import Taken
+from skep.store import Letter, Taken
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
 from skep.store.ephemeral_shared import EphemeralInbox
+
+
+class Paged(EphemeralInbox):
+    """Gives two letters at a time; `before` says what happens before a page is there."""
+
+    before: Callable[[str], None] = staticmethod(lambda after: None)
+
+    async def letters(self, session: str, after: str = "", limit: int = 2) -> list[Letter]:
+        page = await super().letters(session, after, limit)
+        self.before(after)
+        return page
 
 
 class Loop:
@@ -23,8 +34,10 @@ class Loop:
         self.box = Postbox("s", inbox, self.take, self.broken, State)
         self.inbox = inbox
         self.has: list[Enclosed] = []
+        self.refused: list[Refused] = []
 
     def take(self, items: Sequence[tuple[inp.Input | Refused, Enclosed]]) -> bool:
+        self.refused += [given for given, _ in items if isinstance(given, Refused)]
         self.has += [whence for _, whence in items]
         return True
 
@@ -63,3 +76,24 @@ async def test_a_node_that_writes_many_letters_lets_those_of_others_pass() -> No
     assert (loop.numbers("east/a"), loop.numbers("east/b")) == (list(range(most + 1, most + 11)), [1])
     await loop.decide(epoch)
     assert await inbox.letters("s") == []
+
+
+async def test_what_is_forgotten_while_the_inbox_is_read_is_brought_before_what_came_after_it() -> None:
+    disk = EphemeralDisk()
+    log, inbox = EphemeralLog(disk), Paged(disk)
+    await log.create("s", 1)
+    body = letters.write([letters.enclose(inp.LoseNode(at=0, node="east", why="?"), False)], Since(0, 0))
+    for number in range(1, 5):
+        await inbox.put("s", "boss", number, body)
+    loop = Loop(inbox)
+
+    def forget(after: str) -> None:
+        if after and loop.has:
+            inbox.before = lambda after: None
+            loop.has.clear()
+            loop.box.again()
+
+    inbox.before = forget
+    while not await loop.box._read():
+        pass
+    assert (loop.numbers("boss"), loop.refused) == ([1, 2, 3, 4], [])

@@ -422,6 +422,16 @@ async def test_a_letter_that_the_log_can_never_hold_is_refused_and_gone(hive: Hi
     assert "large" not in hive.loop.state.entries
 
 
+async def test_what_is_as_large_as_can_be_sent_goes_alone(hive: Hive) -> None:
+    one = await hive.follow()
+    large = submit("x" * (letters.LARGEST - len(letters.enclose(submit(""), True)) - 8))
+    told = [one.tell(given) for given in (submit(*(f"a{n}" for n in range(100))), large, submit("b"))]
+    assert len(await told[0]) == 100
+    with pytest.raises(Invalid):
+        await told[1]
+    assert await told[2] == ("b",)
+
+
 @pytest.mark.parametrize("where", ["elsewhere", "here"])
 async def test_an_attempt_that_reports_more_than_the_log_can_hold_has_failed(
     hive: Hive, monkeypatch: pytest.MonkeyPatch, where: str

@@ -33,11 +33,12 @@ class Branch:
     Args:
         tip: where it is.
         conflicting: candidates that do not merge.
+        lost: candidates whose commits are nowhere.
         flaking: height of the stack whose first verification fails without a reason; 0 = none.
     """
 
-    def __init__(self, tip: str = "0", conflicting: str = "", flaking: int = 0) -> None:
-        self.flaking = flaking
+    def __init__(self, tip: str = "0", conflicting: str = "", flaking: int = 0, lost: str = "") -> None:
+        self.flaking, self.lost = flaking, lost
         #: Moves that are not durable; whether it cannot be moved back.
         self.unsound, self.stuck = 0, False
         self.at = tip
@@ -47,6 +48,8 @@ class Branch:
     async def build(
         self, session: str, base: str, candidate: Candidate, at: int, message: str, trailers: Mapping[str, str]
     ) -> Built:
+        if candidate.commit in self.lost:
+            raise Unavailable(f"commit {candidate.commit} is not to be had")
         if candidate.commit in self.conflicting:
             return Built(conflicts=("x",), detail="both changed x")
         return Built(base + candidate.commit)
@@ -130,6 +133,14 @@ async def test_an_accusation_that_could_not_be_confirmed_is_asked_about() -> Non
 
     report = await land(branch, "s", Merge(INTENT, TASKS, "make test"), verify)
     assert (report.commits, report.cause) == ((), "infrastructure")
+
+
+@pytest.mark.parametrize("tip", ["0", "0ab"])
+async def test_whose_commit_is_nowhere_is_refused_and_nobody_below(tip: str) -> None:
+    branch = Branch(tip, lost="c")
+    report = await branch.land({})
+    assert (report.commits, report.cause, report.detail) == (("0a", "0ab"), "infrastructure", "commit c is not to be had")
+    assert branch.at == "0ab"
 
 
 @pytest.mark.parametrize("tip", ["0", "0ab"])

@@ -9,6 +9,8 @@ Of the processes of one invited node few are kept: it can make up as many as it 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from msgspec import Struct
 
 #: Senders whose counts are kept; those of which nothing was heard for longest are forgotten.
@@ -41,7 +43,7 @@ class Since(Struct, frozen=True, array_like=True, gc=False):
     seq: int
 
 
-class Senders(Struct):
+class Senders(Struct, dict=True):
     """The counts of one session's senders.
 
     `heard`: the last number of each that was decided, and the event that tells so; who was heard of last is at the end.
@@ -60,19 +62,41 @@ class Senders(Struct):
         """Whether nobody can tell any more if a letter was decided whose sender looked at event `seq` last."""
         return sender not in self.heard and seq < max(self.floor, self.floors.get(node_of(sender), 0))
 
+    @cached_property
+    def _of_node(self) -> dict[str, dict[str, None]]:
+        """The senders of each invited node, in the order of `heard`."""
+        found: dict[str, dict[str, None]] = {}
+        for sender in self.heard:
+            if node := node_of(sender):
+                found.setdefault(node, {})[sender] = None
+        return found
+
     def take(self, letters: tuple[tuple[str, int], ...], seq: int) -> None:
         """Event `seq` tells that these were decided."""
+        of_node = self._of_node
         for sender, number in letters:
-            known = self.heard.pop(sender, None)
+            self.heard.pop(sender, None)
             self.heard[sender] = (number, seq)
-            if known is None and (node := node_of(sender)):
-                self._keep_few(node)
+            if node := node_of(sender):
+                own = of_node.setdefault(node, {})
+                own.pop(sender, None)
+                own[sender] = None
+                while len(own) > MAX_OF_NODE:
+                    self._raise(node, self._forget(next(iter(own))))
         while len(self.heard) > MAX_SENDERS:
-            self.floor = max(self.floor, self.heard.pop(next(iter(self.heard)))[1])
+            self.floor = max(self.floor, self._forget(next(iter(self.heard))))
 
-    def _keep_few(self, node: str) -> None:
-        """Forgets the oldest of an invited node's senders."""
-        for sender in [one for one in self.heard if node_of(one) == node][:-MAX_OF_NODE]:
-            self.floors[node] = self.heard.pop(sender)[1]
+    def _forget(self, sender: str) -> int:
+        """Returns the event that told of it last."""
+        if node := node_of(sender):
+            own = self._of_node[node]
+            del own[sender]
+            if not own:
+                del self._of_node[node]
+        return self.heard.pop(sender)[1]
+
+    def _raise(self, node: str, floor: int) -> None:
+        self.floors.pop(node, None)
+        self.floors[node] = floor
         while len(self.floors) > MAX_NODES:
             self.floor = max(self.floor, self.floors.pop(next(iter(self.floors))))

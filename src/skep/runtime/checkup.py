@@ -254,7 +254,7 @@ def _retention(folder: Path) -> Finding:
 def _collection(folder: Path) -> Finding:
     """What the last collection of what no session names had to pass over."""
     try:
-        passed = (folder / STATE / collect.MARK).read_text(errors="replace").splitlines()
+        passed = (folder / STATE / collect.MARK).read_text("utf-8", "replace").splitlines()
     except OSError:
         passed = []
     if passed:

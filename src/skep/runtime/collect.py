@@ -57,6 +57,7 @@ async def collect(parts: Parts) -> int:
         mark.touch()
     if mark.stat().st_mtime * 1000 > now - DAY:
         return 0
+    mark.write_bytes(b"")  # what was passed over is said by whoever collects now
     mark.touch()
     shared = parts.shared
     if shared is not None and not await shared.leases.hold(f"{CHORES}/{MARK}", shared.owner, DAY):
@@ -75,10 +76,11 @@ async def collect(parts: Parts) -> int:
         if parts.listing is not None:
             digests, damaged = await parts.listing.blobs(row.session)
             named |= digests
-            passed += [f"session {row.session}: where commit {commit} lies" for commit in damaged]
+            # Somebody else may have written the name, too.
+            passed += [f"session {row.session}: where commit {ascii(commit[:64])[1:-1]} lies" for commit in damaged[:NAMED]]
         if parts.recordings is not None:
             named |= await parts.recordings.blobs(row.session)
-    await asyncio.to_thread(mark.write_text, "\n".join(passed[:NAMED]))
+    await asyncio.to_thread(mark.write_text, "\n".join(passed[:NAMED]), "utf-8")
     swept = await parts.blobs.sweep(frozenset(named), now - DAY)
     if parts.commits is not None:
         await parts.commits.collect(lambda: _there(parts))

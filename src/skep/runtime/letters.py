@@ -16,8 +16,8 @@ from skep.errors import FAMILY, Invalid, SkepError, kind_of
 from skep.store import Letter
 from skep.store.letters import LARGEST_LETTER
 
-#: Inputs in one letter, and bytes after which no more go into it. What came together is decided in one turn, so there are few
-#: enough that some are decided while others are on their way.
+#: Inputs in one letter, and bytes of several: what is larger goes alone. What came together is decided in one turn, so there are
+#: few enough that some are decided while others are on their way.
 MAX_INPUTS, FULL = 64, 256 * 1024
 #: Bytes of an input: a letter has a little more.
 LARGEST = LARGEST_LETTER - 1024
@@ -117,6 +117,17 @@ def instead(given: inp.Input, wanted: bool, why: SkepError) -> inp.Input | None:
             commit=given.commit,
         )
     return None if wanted else given
+
+
+def has_room(count: int, size: int, more: int) -> bool:
+    """Whether one more input goes into a letter. What is as large as can be has one of its own: with others it never fitted.
+
+    Args:
+        count: inputs that it has.
+        size: their bytes.
+        more: those of one more.
+    """
+    return not count or (count < MAX_INPUTS and size + more <= FULL)
 
 
 def write(enclosed: Sequence[bytes], since: Since) -> bytes:

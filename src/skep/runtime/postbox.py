@@ -78,6 +78,8 @@ class Postbox:
         self._of_node: Counter[str] = Counter()
         #: Places of letters that the log cannot hold as they are: why, and how often that was tried.
         self._too_large: dict[str, tuple[SkepError, int]] = {}
+        #: How often everything was to be brought anew.
+        self._anew = 0
         self._look = asyncio.Event()
         self._reading = True
         self._stop: Callable[[], Awaitable[None]] | None = None
@@ -108,6 +110,7 @@ class Postbox:
         self._gone.clear()
         self._brought.clear()
         self._of_node.clear()
+        self._anew += 1
         self._reading = True
         self._look.set()
 
@@ -239,7 +242,7 @@ class Postbox:
 
     async def _read(self) -> bool:
         """Brings what lies there. Whether all of it could be brought."""
-        after, late = "", set[str]()
+        after, late, anew = "", set[str](), self._anew
         with contextlib.suppress(Unavailable):
             while True:
                 page: Sequence[Letter]
@@ -251,6 +254,8 @@ class Postbox:
                     page, last = error.sealed, error.last
                 except NotFound:  # the session is gone: its loop will hear so itself
                     return True
+                if anew != self._anew:  # what comes after what was forgotten would make that old
+                    return False
                 for letter in page:
                     node = node_of(letter.sender)
                     if node in late or self._waits(letter):

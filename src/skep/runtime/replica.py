@@ -347,7 +347,7 @@ class Replica(Session):
         while True:
             await self._filled.wait()
             enclosed, sent, size = list[bytes](), _Sent({}, {}), 0
-            while self._outbox and len(enclosed) < letters.MAX_INPUTS and size < letters.FULL:
+            while self._outbox and letters.has_room(len(enclosed), size, len(self._outbox[0][0])):
                 body, kind, future = self._outbox.popleft()
                 if future is not None:
                     sent.waiting[len(enclosed)], sent.asked[len(enclosed)] = future, kind

@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from skep.core import inputs as inp
-from skep.core.commands import Merge
+from skep.core.commands import Merge, Stacked
 from skep.core.intent import Candidate, MergeIntent
 from skep.core.model import Cause
 from skep.errors import SkepError
@@ -113,23 +113,35 @@ async def _advance(branch: Branch, session: str, new: str, old: str) -> str:
 
 
 async def _build(branch: Branch, session: str, command: Merge) -> tuple[list[str], Refusal | None]:
-    """The merges of the stack, each upon the one before, up to the first that conflicts or does what none may."""
-    intent, commits = command.intent, list[str]()
-    for candidate, task in zip(intent.stack, command.tasks, strict=True):
-        base = commits[-1] if commits else intent.base
-        trailers = {"Skep-Session": session, "Skep-Task": candidate.task, "Skep-Attempt": str(candidate.attempt)}
-        built = await branch.build(session, base, candidate, intent.at, f"Merge {task.title}", trailers)
-        if built.conflicts:
-            why = f"conflicts in {', '.join(built.conflicts[:10])}"
-            return commits, Refusal("conflict", why, f"{why}\n{built.detail}")
-        if why := await trespasses(branch, base, built.commit, task.protect):
-            return commits, Refusal("protected", why)
-        if task.resolves is not None:
-            await branch.have(session, *task.resolves)
-            if why := await unresolved(branch, *task.resolves, candidate.commit):
-                return commits, Refusal("conflict", why, f"{why}: take those lines out")
-        commits.append(built.commit)
+    """The merges of the stack, each upon the one before, up to the first that cannot be built, or does what none may."""
+    commits = list[str]()
+    for candidate, task in zip(command.intent.stack, command.tasks, strict=True):
+        base = commits[-1] if commits else command.intent.base
+        try:
+            built = await _built(branch, session, command.intent.at, base, candidate, task)
+        except SkepError as error:  # its commit is not to be had: that is nobody else's affair
+            built = Refusal("infrastructure", error.message)
+        except OSError as error:
+            built = Refusal("infrastructure", f"{task.title}: {error}")
+        if isinstance(built, Refusal):
+            return commits, built
+        commits.append(built)
     return commits, None
+
+
+async def _built(branch: Branch, session: str, at: int, base: str, candidate: Candidate, task: Stacked) -> str | Refusal:
+    trailers = {"Skep-Session": session, "Skep-Task": candidate.task, "Skep-Attempt": str(candidate.attempt)}
+    built = await branch.build(session, base, candidate, at, f"Merge {task.title}", trailers)
+    if built.conflicts:
+        why = f"conflicts in {', '.join(built.conflicts[:10])}"
+        return Refusal("conflict", why, f"{why}\n{built.detail}")
+    if why := await trespasses(branch, base, built.commit, task.protect):
+        return Refusal("protected", why)
+    if task.resolves is not None:
+        await branch.have(session, *task.resolves)
+        if why := await unresolved(branch, *task.resolves, candidate.commit):
+            return Refusal("conflict", why, f"{why}: take those lines out")
+    return built.commit
 
 
 async def _judge(intent: MergeIntent, commits: Sequence[str], verify: Verify) -> tuple[int, Refusal | None]:

@@ -16,8 +16,9 @@ from skep import nodes
 from skep.config import BackupConfig, Config, SandboxConfig, StoreConfig
 from skep.core import inputs as inp
 from skep.core.commands import EndAttempt, Owed, StartAttempt
-from skep.core.model import AgentSpec, Cost, Credit, Entry, Limits, Output, Plan, Resources, Task
+from skep.core.model import AgentSpec, Cost, Credit, Entry, Limits, Output, Plan, Proposal, Resources, Task, Vote
 from skep.core.senders import Since
+from skep.core.terms import Proposals
 from skep.errors import Conflict, Denied
 from skep.runtime import letters
 from skep.runtime.collect import MARK, collect
@@ -382,6 +383,39 @@ async def test_commits_and_outputs_that_an_attempt_cannot_have_are_refused(machi
         await machines.east.tell(inp.Ended(**named(east), outcome="interrupted", cause="limit", until=2**62))
     await machines.east.tell(inp.Ended(**named(east), outcome="ok", commit="a" * 40))
     assert machines.loop.state.entries[east.task.id].commit == "a" * 40
+
+
+FOR_PEOPLE: dict[str, dict[str, Any]] = {
+    "secrets": {"secrets": ("DEPLOY_TOKEN",)},
+    "env": {"env": {"LD_PRELOAD": "evil.so"}},
+    "constraints": {"constraints": {"at": "east"}},
+    "resources": {"resources": Resources(cpu=1.0)},
+    "options": {"options": {"model": "dear"}},
+    "candidates": {"candidates": ("coder", "coder")},
+    "vote": {"vote": Vote(by="coder")},
+    "plans": {"plans": True},
+    "retries": {"retries": 6},
+    "agent": {"agent": "dear"},
+}
+
+
+async def test_what_it_proposes_names_no_secret_and_nothing_else_that_is_a_persons_to_say(machines: Machines) -> None:
+    """Such a file is refused where the agent's words are read: on the node, which is as bad as it can be."""
+    plan = replace(machines.loop.state.plan, proposals=Proposals(rule="auto", agents=("coder",)))
+    await machines.loop.tell(inp.ChangePlan(at=0, plan=plan))
+    east, _ = await machines.begun()
+    good = Task(id="more", prompt="more of it", agent="coder", needs=(east.task.id,))
+    evil = {name: Proposal(tasks=(replace(good, **said),)) for name, said in FOR_PEOPLE.items()}
+    evil["verify"] = Proposal(tasks=(good,), verify="true")
+    for name, proposal in evil.items():
+        with pytest.raises(Denied, match=f"says '{name}', which is for people alone"):
+            await machines.east.tell(inp.Ended(**named(east), outcome="ok", proposal=proposal))
+        with pytest.raises(Denied, match=f"says '{name}', which is for people alone"):
+            await machines.east.tell(inp.Worked(**named(east), commit="a" * 40, proposal=proposal))
+    assert "more" not in machines.loop.state.entries
+    await machines.east.tell(inp.Ended(**named(east), outcome="ok", proposal=Proposal(tasks=(good,))))
+    assert machines.loop.state.entries["more"].task.generation == 1
+    await goes_on(machines)
 
 
 async def test_a_node_gives_what_a_machine_may_have(machines: Machines) -> None:

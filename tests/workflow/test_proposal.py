@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from skep.config import PlannerConfig
-from skep.core.model import AgentSpec, Proposal
+from skep.core.model import AgentSpec, Entry, Plan, Proposal, Task
+from skep.core.proposals import beyond
+from skep.core.state import State
 from skep.core.terms import Proposals
 from skep.workflow import definitions, parse, planning, proposal, written
 from skep.workflow.planning import PLANNER
@@ -64,6 +66,24 @@ def test_what_is_for_people_alone_is_refused_with_the_reason(case: str) -> None:
     found = read(text)
     assert any(part in found.refused for part in why.split("|")), found.refused
     assert found.tasks == ()
+
+
+def test_whoever_hears_of_it_can_tell_that_it_says_nothing_that_is_for_people_alone() -> None:
+    """Of each key that such a file may hold."""
+    text = tasks(
+        "  a: {run: make, objective: o, type: t, complexity: low, priority: high, capabilities: [], locks: [l], budget: {usd: 1},"
+        " timeout: 3s, retries: 5, exit_codes: [0, 3], mode: shared, setup: x, verify: y, protect: [p], outputs: {list: l.txt},"
+        " merge: ask, on_conflict: ask, approve: after, recovery: ask}\n"
+        "  b: {prompt: x, needs: [a], if: always(), foreach: {in: needs.a.outputs.list}}\n"
+    )
+    state, entry = State(), Entry(task=Task(id="each", run="x"), seq=0, submitted=0)
+    state.plan = Plan(name="p", proposals=Proposals(agents=("coder",)))
+    found = read(text, "each")
+    assert found.refused == ""
+    assert beyond(state, entry, found) == ""
+    planned = read(f"{text}verify: make\n")
+    assert beyond(state, entry, planned) == "verify"
+    assert beyond(state, Entry(task=Task(id="plan", prompt="x", plans=True), seq=0, submitted=0), planned) == ""
 
 
 def test_of_several_agents_one_must_be_named() -> None:

@@ -7,6 +7,7 @@ import re
 
 from skep.core import inputs as inp
 from skep.core.model import Attempt, Cost, Entry, Resources
+from skep.core.proposals import beyond
 from skep.core.state import State
 from skep.errors import Denied
 
@@ -99,6 +100,8 @@ def _unlikely(state: State, entry: Entry, given: inp.Input) -> str:
     for name, output in (given.outputs or {}).items():
         if name not in entry.task.outputs or not _DIGEST.fullmatch(output.digest) or not _within(output.size, MOST_GIVEN):
             return f"an output '{name[:MAX_LABEL]}' that it cannot have"
+    if given.proposal is not None and (name := beyond(state, entry, given.proposal)):
+        return f"tasks of which it says '{name}', which is for people alone"
     if isinstance(given, inp.Ended) and given.until > state.at + LONGEST_PARKED:
         return "that it is to wait for more than a month"
     return _no_commit(entry, given.commit)

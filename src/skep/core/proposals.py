@@ -19,6 +19,30 @@ from skep.core.submit import checked
 from skep.core.turn import Turn
 from skep.errors import Conflict, SkepError
 
+#: Attempts after the first that a proposed task may ask for.
+MAX_RETRIES = 5
+#: What an agent may say of a task that it proposes, and what Skep adds to that. All else is a person's to say.
+_SAID = frozenset(
+    (
+        *(
+            "id",
+            "run",
+            "prompt",
+            "objective",
+            "type",
+            "complexity",
+            "agent",
+            "priority",
+            "needs",
+            "phase",
+            "condition",
+            "foreach",
+        ),
+        *("capabilities", "locks", "budget", "timeout", "retries", "exit_codes", "mode", "setup", "verify", "protect"),
+        *("outputs", "merge", "on_conflict", "approve", "recovery", "inferred", "generation", "gate", "vote"),
+    )
+)
+_BLANK = Task()
 #: What does not make two tasks different.
 _ALIKE = {"id": "", "objective": "", "needs": (), "type": "", "complexity": "", "metadata": {}, "inferred": {}, "generation": 0}
 
@@ -89,6 +113,27 @@ def refusal(state: State, entry: Entry, given: Proposal) -> str:
     if (found := length(given.tasks)) > rule.length:
         return f"{found} tasks come one after the other, more than {rule.length}"
     return _twin(state, entry, given.tasks)
+
+
+def beyond(state: State, entry: Entry, given: Proposal) -> str:
+    """Names what stands in a proposal and is a person's to say, such as secrets; empty if nothing is.
+
+    Who reads the file that an agent wrote takes no such thing (`workflow.proposal`); this is for who may not have read any.
+    """
+    allowed = state.plan.proposals.agents
+    if given.verify is not None and not entry.task.plans:
+        return "verify"
+    for task in given.tasks:
+        for name in Task.__struct_fields__:
+            if name not in _SAID and getattr(task, name) != getattr(_BLANK, name):
+                return name
+        if task.vote is not None and not task.gate:
+            return "vote"
+        if task.prompt is not None and allowed and task.agent not in allowed:
+            return "agent"
+        if (task.retries if isinstance(task.retries, int) else task.retries.max) > MAX_RETRIES:
+            return "retries"
+    return ""
 
 
 def _twin(state: State, entry: Entry, tasks: Sequence[Task]) -> str:

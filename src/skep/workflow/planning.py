@@ -6,10 +6,11 @@ import msgspec
 
 from skep.config import PlannerConfig
 from skep.core.model import AgentSpec, Limits, Plan, Task
+from skep.core.proposals import MAX_RETRIES
 from skep.core.terms import Proposals
 from skep.errors import Invalid
 from skep.workflow.plans import name_of
-from skep.workflow.proposal import MAX_RETRIES, PLAN, TASK_KEYS
+from skep.workflow.proposal import PLAN, TASK_KEYS
 
 #: Id of the task, and name of the agent, that plan.
 TASK, PLANNER = "plan", "planner"

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from skep.core.model import AgentSpec, Plan, Proposal, Task
 from skep.core.placement import BUILT_IN
+from skep.core.proposals import MAX_RETRIES
 from skep.core.terms import Proposals
 from skep.errors import Invalid, NotFound
 from skep.workflow.check import Known
@@ -34,8 +35,6 @@ TASK_KEYS = (
     *("capabilities", "locks", "budget", "timeout", "retries", "exit_codes", "mode", "setup", "verify", "protect"),
     *("outputs", "merge", "on_conflict", "approve", "recovery"),
 )
-#: Attempts after the first that such a task may ask for.
-MAX_RETRIES = 5
 _LOOKED_UP = re.compile(r"\bneeds\.([A-Za-z0-9_-]+)")
 _SPAN = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 

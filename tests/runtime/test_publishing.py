@@ -261,6 +261,15 @@ async def test_what_is_told_too_late_is_dropped_and_counted_and_can_be_read(plai
     assert "task:s/a:results" in plain.everything()
 
 
+async def test_what_others_put_in_its_place_does_not_keep_what_was_published(scene: Scene) -> None:
+    published, link = scene.publishers(), Link(scene.url, {})
+    await link.call("SET", "swarm:s:agents", "no hash")
+    await link.call("HSET", "swarm:s:tasks", b"\xff", "no task")
+    await link.close()
+    await published.forget("s")
+    assert scene.everything() == {}
+
+
 async def test_only_what_is_switched_on_is_published(plain: Scene) -> None:
     loop = await plain.open()
     plain.listen()

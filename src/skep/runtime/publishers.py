@@ -72,10 +72,15 @@ class Publishers:
             await _cancel(task)
         parts = ("tasks", "agents", "state", "config", "published")
         tasks, agents, *own = (keys.of_swarm(session, part) for part in parts)
-        open_tasks, named = await self._means.board.many([("HKEYS", tasks), ("HKEYS", agents)])
-        gone = [key for name in open_tasks for key in keys.all_of_task(session, name.decode())]
-        gone += [key for name in named for key in keys.all_of_agent(session, name.decode())]
+        gone = [key for name in await self._fields(tasks) for key in keys.all_of_task(session, name)]
+        gone += [key for name in await self._fields(agents) for key in keys.all_of_agent(session, name)]
         await self._means.board.many([("UNLINK", key) for key in (*gone, *own, tasks, agents)])
+
+    async def _fields(self, key: str) -> list[str]:
+        """The fields of a hash. What somebody else put in its place, or into it, holds up nobody who prunes."""
+        (kind,) = await self._means.board.many([("TYPE", key)])
+        (found,) = await self._means.board.many([("HKEYS", key)]) if kind == b"hash" else [()]
+        return [name.decode(errors="replace") for name in found]
 
     def publisher(self, session: str) -> Publisher:
         """Whoever publishes a session here."""

@@ -35,12 +35,18 @@ class Redactor:
 
     def _begun(self, data: bytes) -> int:
         """How many bytes at the end may be the beginning of a secret."""
-        most = max((len(value) for value in self._values), default=1) - 1
-        for size in range(min(most, len(data)), 0, -1):
-            end = data[-size:]
-            if any(value.startswith(end) for value in self._values):
-                return size
-        return 0
+        return max((_overlap(data, value) for value in self._values), default=0)
+
+
+def _overlap(data: bytes, value: bytes) -> int:
+    """How many bytes at the end of `data` are the beginning of `value`, but not all of it."""
+    start, head = max(0, len(data) - len(value) + 1), value[:SHORTEST]
+    # A long secret is looked for by its first bytes: to compare it at each place would take longer than the program that prints.
+    while (start := data.find(head, start)) >= 0:
+        if value.startswith(data[start:]):
+            return len(data) - start
+        start += 1
+    return next((size for size in range(min(SHORTEST - 1, len(data)), 0, -1) if value.startswith(data[-size:])), 0)
 
 
 def without(value: Any, redactor: Redactor) -> Any:

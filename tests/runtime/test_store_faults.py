@@ -192,7 +192,10 @@ async def test_what_is_too_large_for_the_log_is_refused_and_harms_nobody_else(
 
 
 @pytest.mark.parametrize("why", [skep.Unavailable("no room"), chain.no_boundary("bench", 3)], ids=["no room", "events lost"])
-async def test_a_snapshot_that_cannot_be_kept_harms_nothing(repo: Repository, logs: list[FaultyLog], why: skep.SkepError) -> None:
+async def test_a_snapshot_that_cannot_be_kept_harms_nothing(
+    repo: Repository, logs: list[FaultyLog], why: skep.SkepError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "WORTH_ONE", 1)
     async with skep.open(repo.top) as hive:
         logs[0].no_snapshots = why
         session = await hive.session("bench")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,7 +161,7 @@ def _stays_away(self: Membership) -> None:
     """A node that was given up while it was there does not come back."""
 
 
-async def _only_others(self: Takeover) -> list[SessionRow]:
+async def _only_others(self: Takeover, owners: Container[str]) -> list[SessionRow]:
     """A process forgets what it was asked to carry out."""
     return await self._log.awake() if self._shared.leads or self._shared.serves else []
 

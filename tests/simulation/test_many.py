@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from skep.core import inputs as inp
-from skep.core.model import Limits, Plan
+from skep.core.model import AgentSpec, Limits, Plan, Task
 from skep.runtime import membership
+from skep.runtime.session import Session
 from tests.simulation.hive import Hive, Machine
 
 #: Seconds until all is at rest, and for which it is counted.
@@ -83,3 +84,59 @@ def test_what_processes_are_told_of_each_other_does_not_grow_with_their_square(
     few, many = still(1, nodes=12), still(1, nodes=36)
     assert many.asked <= 3.1 * few.asked
     assert many.leases <= 4.5 * few.leases, "three times as many would be told nine times as much"
+
+
+class Late(Still):
+    """A node that comes when all is at rest, and what it asks for."""
+
+    async def _main(self) -> None:
+        await super()._main()
+        late = self._start("late", "worker")
+        way: Any = late.way
+        way.read, self.asked = self._counting(way.read), 0
+        await asyncio.sleep(self._counted)
+
+
+def late(sessions: int) -> int:
+    """What such a node asks for in a minute."""
+    world = Late(sessions, 1, 60.0)
+    try:
+        world.loop.complete(world._main())
+    finally:
+        world.loop.close()
+    return world.asked
+
+
+def test_a_node_that_comes_reads_no_session_that_rests() -> None:
+    assert late(60) <= 1.02 * late(5)
+
+
+class Unlisted(Still):
+    """A session in which something goes on, and which the list of those has lost; a node that comes then."""
+
+    async def _main(self) -> None:
+        await super()._main()
+        boss = self.machines[0]
+        session = await boss.live.loop("s0", hands=True)
+        task = Task(id="t", run="true", objective="wait", constraints={"at": "nowhere"})
+        shell = AgentSpec(name="shell", runtime="shell", count=0)
+        told = inp.DeclareAgents(at=0, specs=(shell,)), inp.Submit(at=0, tasks=(task,)), inp.Resume(at=0, by="")
+        await boss.life.run(_told(session, *told))
+        await asyncio.sleep(2.0)
+        self.store.disk.sessions["s0"].awake = 0
+        late = self._start("late", "worker")
+        await asyncio.sleep(membership.PATROL + 2.0)
+        assert late.live.knows("s0")
+
+
+async def _told(session: Session, *given: inp.Input) -> None:
+    for one in given:
+        await session.tell(one)
+
+
+def test_a_session_that_goes_on_and_is_not_listed_is_called_out() -> None:
+    world = Unlisted(1, 1, 1.0)
+    try:
+        world.loop.complete(world._main())
+    finally:
+        world.loop.close()

@@ -395,12 +395,12 @@ class State(Struct, kw_only=True, dict=True):
 
     def staff(self) -> None:
         """Makes the agents that the specs and nodes allow. Who was there keeps its record; who may be no more gets no task."""
-        for node in self.nodes.values():
-            for spec in self.specs.values():
-                for number in range(1, (spec.count or self.limit) + 1):
-                    name = f"{spec.name}-{number}"
-                    if name not in self.agents:
-                        self.agents[name] = Agent(id=name, spec=spec.name, node=node.id, number=number)
+        for spec in self.specs.values() if self.nodes else ():
+            first = next(iter(self.nodes))
+            for number in range(1, (spec.count or self.limit) + 1):
+                name = f"{spec.name}-{number}"
+                if name not in self.agents:
+                    self.agents[name] = Agent(id=name, spec=spec.name, node=first, number=number)
         for agent in self.agents.values():
             kind = self.specs.get(agent.spec)
             agent.max_load = kind.max_load if kind is not None and agent.number <= (kind.count or self.limit) else 0

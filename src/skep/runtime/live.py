@@ -144,7 +144,7 @@ class Live:
         if loop.failure is not None:
             return False
         if isinstance(loop, Replica):  # one that nobody writes for has nobody who would answer
-            return loop.has_hands and (loop.performs or not (hands and self._carries(loop.name)))
+            return loop.has_hands and (loop.performs or not (hands and self.carries(loop.name)))
         return loop.has_hands or not hands
 
     async def successor(self, broken: Session) -> Session:
@@ -183,10 +183,10 @@ class Live:
         """
         if self._parts.publishers is not None and isinstance(loop, Loop):
             self._parts.publishers.begin(loop)
-        if not hands and not (isinstance(loop, Replica) and self._carries(loop.name)):
+        if not hands and not (isinstance(loop, Replica) and self.carries(loop.name)):
             return True
         try:
-            if self._parts.here.slots and (isinstance(loop, Loop) or self._carries(loop.name)):
+            if self._parts.here.slots and (isinstance(loop, Loop) or self.carries(loop.name)):
                 if self.arrive is not None:
                     await self.arrive()
                 joining = self._credits.join(loop)
@@ -216,7 +216,7 @@ class Live:
         finally:
             told.cancel()
 
-    def _carries(self, session: str) -> bool:
+    def carries(self, session: str) -> bool:
         """Whether attempts of a session that another process writes are carried out here."""
         return self._parts.shared is not None and (self._parts.shared.serves or session in self.own)
 
@@ -226,12 +226,12 @@ class Live:
             loop = Loop(session, parts.log, parts.clock, parts.performer if hands else None)
             await loop.start()
             return loop
-        if self.fenced and self._carries(session):
+        if self.fenced and self.carries(session):
             raise self.over or Unavailable(f"session {session}: the store did not answer this node for a while", "Try again.")
         for _ in range(RACES):
             row = await parts.log.row(session)
             if row.owner not in ("", shared.owner) and row.owner in await shared.leases.held(OWNERS):
-                return await self._replica(row, self._carries(session))
+                return await self._replica(row, self.carries(session))
             with contextlib.suppress(Conflict):
                 return await self._lead(row, hands)
         raise Unavailable(f"session {session} goes from one process to the next", "Try again in a moment.")
@@ -274,11 +274,11 @@ class Live:
 
     def is_away(self, session: Session) -> bool:
         """Whether this node carries out attempts of a session that does not count it as its own, though it is there."""
-        carried = session.name in self.roster.led or (isinstance(session, Replica) and self._carries(session.name))
+        carried = session.name in self.roster.led or (isinstance(session, Replica) and self.carries(session.name))
         return carried and session.failure is None and self._credits.away(session.name)
 
     def _carried_out(self) -> list[Session]:
-        replicas = [loop for loop in self.roster.followed.values() if loop.failure is None and self._carries(loop.name)]
+        replicas = [loop for loop in self.roster.followed.values() if loop.failure is None and self.carries(loop.name)]
         return [*self.led(), *replicas]
 
     async def serve(self, session: str) -> None:
@@ -331,7 +331,7 @@ class Live:
     def work(self) -> tuple[int, int]:
         """Sessions that this node carries attempts out for, and how many of those are under way."""
         name = self._parts.here.name
-        there = self._loops.values() if name else ()
+        there = self._loops.values() if name and self._parts.here.slots else ()
         nodes = [loop.state.nodes[name] for loop in there if loop.failure is None and name in loop.state.nodes]
         return len(nodes), sum(node.used_slots for node in nodes)
 

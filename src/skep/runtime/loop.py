@@ -33,8 +33,8 @@ MAX_INBOX = 10_000
 #: Inputs of one turn, and tasks submitted in one turn.
 MAX_BATCH = 512
 MAX_BATCH_TASKS = 4_000
-#: Events between two snapshots.
-SNAPSHOT_EVERY = 50_000
+#: Events between two snapshots; of a session that is closed here, those that are worth one: fewer are read as fast as it is.
+SNAPSHOT_EVERY, WORTH_ONE = 50_000, 200
 #: How long the log may refuse to be written and read before the session gives up here, seconds. A full disk may be emptied.
 PATIENCE = 60.0
 
@@ -116,7 +116,7 @@ class Loop(Session):
         self._wake()
 
     async def stop(self) -> None:
-        """Takes no more turns; what was told is decided first. A snapshot makes the next start quick."""
+        """Takes no more turns; what was told is decided first. After much a snapshot makes the next start quick."""
         self._stopping = self._to_rest = True
         if self._post is not None:
             await self._post.close()
@@ -125,7 +125,7 @@ class Loop(Session):
             await asyncio.shield(self._task)  # its turn goes to its end, even when nobody waits for this any more
         self._ended = True
         if self.failure is None:
-            if self.head.seq > self._snapshot_seq:
+            if self.head.seq - self._snapshot_seq >= min(WORTH_ONE, self.snapshot_every):
                 await self._snapshot()
             self._fail(Unavailable(f"session {self.name} was closed here", "Open the workspace again."))
 

@@ -33,11 +33,13 @@ from skep.runtime.takeover import Takeover
 from skep.runtime.views import goes_on
 from skep.store import Lease
 from skep.store.chain import LONGEST_NOTE
+from skep.store.letters import LONGEST_LEASE
 
 #: How long leases last, ms. A node is noticed to be gone within 3 s, the writer of a session within 6.
 NODE_TTL, OWNER_TTL = 2_500, 5_000
-#: Between renewals, and between looks at who is there, seconds.
-RENEW, LOOK = 0.8, 0.5
+#: Between renewals, and between looks at who is there, seconds. A look comes sooner when a lease may be over before, and when a
+#: node was not there for the first time.
+RENEW, LOOK, SOON = 0.8, 0.5, 0.2
 #: Between looks at whether who has this node's name still renews it, seconds.
 ASK = 0.2
 #: A node ends what it carries out this long before its lease can be over, seconds, and looks again so often while it is.
@@ -101,10 +103,14 @@ class Membership:
         self._seen: dict[str, int] | None = None
         self._patrolled = self._looked_in = self._obeyed = 0.0
         self._counted = float("-inf")  # nobody is known before they were asked for
+        #: When the next lease of a process may be over; when there should be another look, on the clock of the event loop.
+        self._over_at = self._next = float("inf")
         #: The session into whose inbox was looked last, of those in which nothing goes on.
         self._looked_at = ""
         self._owners: dict[str, Lease] = {}
         self._notes: dict[str, Note] = {}
+        #: What they said when the sessions that they called out were looked at.
+        self._heard: dict[str, Note] = {}
         #: Sessions written here that went on at the last look; what was called out, how often, and that it is to be read soon.
         self._going: set[str] = set()
         self._called: tuple[str, ...] = ()
@@ -249,8 +255,10 @@ class Membership:
                     await self._live.abandon(led=away > OWNER_TTL / 1000 - MARGIN)
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(min(LOOK, max(self._next - loop.time(), ASK / 10)))
+            self._next = float("inf")
             # A look that takes too long is given up: the next one finds what this one left.
             with contextlib.suppress(SkepError, TimeoutError, OSError):
                 async with asyncio.timeout(OWNER_TTL / 1000):
@@ -265,6 +273,7 @@ class Membership:
         # In whose sessions nothing goes on need not know which nodes there are: with many of them that is a lot to be told.
         nodes = await self._shared.leases.held(NODES) if any(True for _ in roster.carried_out()) else None
         self._lose(nodes)
+        self._look_by(_over_at(nodes or {}))
         self._come_back()
         self._call()
         self._moved = {}
@@ -278,12 +287,27 @@ class Membership:
             await self._answer()
 
     async def _others(self) -> dict[str, Lease]:
-        """Who is there. With many, each asks less often: what all are told together grows with their number, not its square."""
+        """Who is there. With many, each asks less often: what all are told together grows with their number, not its square.
+
+        Those that may lead ask when one may be gone, too, unless they are many.
+        """
         now = asyncio.get_running_loop().time()
-        if now - self._counted >= max(LOOK * len(self._owners) / FEW, 0.0 if self._shared.serves else SELDOM):
+        seldom = max(LOOK * len(self._owners) / FEW, 0.0 if self._shared.serves else SELDOM)
+        if now >= min(self._counted + seldom, self._over_at):
+            before, told = self._owners, self._notes
             self._owners, self._counted = await self._shared.leases.held(OWNERS), now
-            self._notes = {name: read_note(lease) for name, lease in self._owners.items() if name != self._shared.owner}
+            others = {name: lease for name, lease in self._owners.items() if name != self._shared.owner}
+            # Most say what they said before.
+            same = {name for name, lease in others.items() if name in told and before[name].note == lease.note}
+            self._notes = {name: told[name] if name in same else read_note(lease) for name, lease in others.items()}
+            few = self._shared.leads and sum(note.leads for note in self._notes.values()) < FEW
+            self._over_at = _over_at(others) if few else float("inf")
+        self._look_by(self._over_at)
         return self._owners
+
+    def _look_by(self, at: float) -> None:
+        """The next look is at that time at the latest."""
+        self._next = min(self._next, at)
 
     def _call(self) -> None:
         """Calls out the sessions written here in which something goes on, and did not before: others may be needed there."""
@@ -326,19 +350,25 @@ class Membership:
     async def _answer(self) -> None:
         """Looks at the sessions that others called out; at all of them when somebody is gone, and now and then."""
         now, before, notes = asyncio.get_running_loop().time(), self._seen, self._notes
-        self._seen = {name: note.calls for name, note in notes.items()}
         called = [*self._broken, *self._takeover.left()]
-        everywhere = before is None or bool(before.keys() - notes.keys()) or now - self._patrolled > PATROL
-        for name, note in notes.items():
-            missed = note.calls - (before or {}).get(name, 0)
-            everywhere = everywhere or missed > len(note.called)
-            called += note.called[-missed:] if missed > 0 else ()
+        everywhere = before is None or now - self._patrolled > PATROL
+        if before is None or notes is not self._heard:
+            self._seen, self._heard = {name: note.calls for name, note in notes.items()}, notes
+            everywhere = everywhere or before is None or bool(before.keys() - notes.keys())
+            for name, note in notes.items():
+                missed = note.calls - (before or {}).get(name, 0)
+                everywhere = everywhere or missed > len(note.called)
+                called += note.called[-missed:] if missed > 0 else ()
+        if not (everywhere or called):
+            return
         there = {**notes, self._shared.owner: self._note}
         broken, self._broken = self._broken, set()
         try:
             if everywhere:
                 self._patrolled = now
-                await self._takeover.patrol(await self._takeover.concern(), there)
+                rows = await self._takeover.concern(there)
+                self._going &= {row.session for row in rows}  # what is not listed, though it goes on, is called out again
+                await self._takeover.patrol(rows, there)
                 called = [*broken]
             await self._takeover.patrol(await self._takeover.rows(called), there)
         except BaseException:
@@ -389,6 +419,8 @@ class Membership:
         self._guests |= {name: None for name, lease in nodes.items() if not read_note(lease).serves}
         for name in list(self._guests)[:-MAX_GUESTS]:
             del self._guests[name]
+        if missing - self._missing:
+            self._look_by(asyncio.get_running_loop().time() + SOON)
         self._missing, self._there = missing, there
 
     async def _hand_over(self) -> None:
@@ -433,6 +465,11 @@ class Membership:
         if replica.owner in owners:
             self._orphaned.pop(replica.name, None)
         replica.led = replica.owner in owners or now - self._orphaned.setdefault(replica.name, now) < GRACE
+
+
+def _over_at(leases: Mapping[str, Lease]) -> float:
+    """When the first of these leases, of which the store just told, may be over, by the clock of the event loop."""
+    return asyncio.get_running_loop().time() + min((lease.left + 1 for lease in leases.values()), default=LONGEST_LEASE) / 1000
 
 
 def _who(lease: Lease | None) -> str:

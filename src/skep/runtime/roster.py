@@ -62,13 +62,15 @@ class Roster:
         self._moved = {session.name: session for session in self.broken()}
         self.going -= self._moved.keys()
         for session in moved:
-            self._still.pop(session.name, None)
+            went_on = session.name in self.going or self._still.pop(session.name, None) is not None
             if busy(session):
                 self.going.add(session.name)
                 continue
             self.going.discard(session.name)
-            if isinstance(session, Loop):
+            if isinstance(session, Loop) and went_on:
                 self._still[session.name] = now
+            elif isinstance(session, Loop):
+                session.rest()  # it is only made, or was read: others need not look at it
         return moved
 
     def carried_out(self) -> Iterator[Loop]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
 from skep.runtime.live import Live
@@ -65,13 +65,21 @@ class Takeover:
         self._complained: set[str] = set()
         self._whole = float("-inf")
 
-    async def concern(self) -> Sequence[SessionRow]:
-        """The sessions that this process may have to do with: those that do not rest, now and then all of them, and its own."""
+    async def concern(self, owners: Container[str]) -> Sequence[SessionRow]:
+        """The sessions that this process may have to do with: those that do not rest, and its own.
+
+        Now and then those that rest, too, if it may lead and their writer is gone: what has one goes on whatever is listed.
+
+        Args:
+            owners: who is there.
+        """
         rows, now = list[SessionRow](), asyncio.get_running_loop().time()
         if self._shared.leads or self._shared.serves:
-            whole = now - self._whole > WHOLE
-            rows += await (self._log.sessions() if whole else self._log.awake())
-            self._whole = now if whole else self._whole
+            rows += await self._log.awake()
+        if self._shared.leads and now - self._whole > WHOLE:
+            awake = {row.session for row in rows}
+            rows += [row for row in await self._log.sessions() if row.session not in awake and row.owner not in owners]
+            self._whole = now
         listed = {row.session for row in rows}
         for session in sorted(self._live.own):
             if session not in listed and not self._live.knows(session):
@@ -141,7 +149,7 @@ class Takeover:
         return False
 
     async def _take_up(self, row: SessionRow, orphan: bool, mine: bool) -> None:
-        if self._live.knows(row.session) and not orphan:
+        if not orphan and (self._live.knows(row.session) or not self._live.carries(row.session)):
             return
         needed, seq = await self._live.look(row.session, lambda state: (goes_on(state), state.seq))
         if mine or needed:

@@ -58,8 +58,8 @@ KINDS = {
 EPOCH, SKEW = 1_700_000_000_000, 100_000
 #: Seconds that a caller waits; in which a healed world must come to rest; after which who is kept from nothing has noticed.
 PATIENCE, LONG, SOON = 20.0, 200.0, 1.0
-#: Seconds after which who follows has noticed by itself what was not told.
-MISSED = 25.0
+#: Seconds after which a session in which nothing goes on rests, and is let go of.
+RESTED = 15.0
 #: What the processes of a world may be: whether they lead, their slots. A lone one goes on with what it was asked.
 ROLES = {"boss": (True, 0), "worker": (False, 3), "both": (True, 3), "face": (False, 0), "lone": (False, 3)}
 
@@ -410,16 +410,20 @@ class Hive:
 
     async def _compare(self) -> None:
         """Whoever follows has, at each event, the state that the log gives; nobody breaks Skep's own rules."""
+        compared: dict[str, tuple[Session, int]] = {}
         while True:
             await asyncio.sleep(1.0)
             for machine, session in self._sessions():
                 self.ledger.check(not isinstance(session.failure, Bug), f"{machine.life.name}: {session.failure}")
-                if isinstance(session, Replica) and session.failure is None:
+                knows = session, session.head.seq
+                if isinstance(session, Replica) and session.failure is None and compared.get(machine.life.name) != knows:
+                    compared[machine.life.name] = knows
                     self.ledger.follows(machine.life.name, session.head.seq, session.state.digest())
 
     async def _rest(self) -> None:
         """Everything ends, everybody is answered, everybody knows the same."""
         await self._all_over()
+        await asyncio.sleep(RESTED)
         last = [Call(f"last.{n}") for n in range(len(self.machines))]
         for call, machine in zip(last, self.machines, strict=True):
             given = inp.Submit(at=0, tasks=(Task(id=call.mark, run="true", objective=call.mark),), key=call.mark)
@@ -431,7 +435,7 @@ class Hive:
             if call.answered:
                 self.ledger.check(decided == 1 and made == call.answer, f"{call.mark} was answered, and is not there")
         await self._all_over()
-        await asyncio.sleep(MISSED)  # until those that rest have said so, and all have heard it
+        await asyncio.sleep(RESTED)  # until those that rest have said so, and all have heard it
         former = [machine.life.name for machine in self.machines if machine.live._former]
         self.ledger.check(not former, f"{former} follow what they write, although they have nothing more to tell")
         head = self.store.session.head
@@ -444,11 +448,10 @@ class Hive:
 
     async def _all_over(self) -> None:
         end = self.loop.time() + LONG
-        await asyncio.sleep(MISSED)
         while True:
             if self.loop.time() >= end or self.ledger.objections or not self._left():
                 break
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(1.0)
         self.ledger.check(not self._left(), f"after {LONG} s: {self._left()}")
 
     def _left(self) -> str:

@@ -166,7 +166,9 @@ class Way:
 
     async def _call(self, act: Callable[[], Awaitable[T]]) -> T:
         store, faults = self.store, self.store.faults
-        await asyncio.sleep(store.random.uniform(0.0001, 0.002))
+        # The time goes by on the way there or on the way back: one wait for each call.
+        takes, there = store.random.uniform(0.0001, 0.004), store.random.random() < 0.5
+        await asyncio.sleep(takes if there else 0)
         if faults.strikes("call slow"):
             await asyncio.sleep(store.random.uniform(0.5, 4.0))
         if self._cut or faults.strikes("call lost"):
@@ -175,7 +177,8 @@ class Way:
         await self._die_if("killed before a call")
         result = await act()
         await self._die_if("killed after a call")
-        await asyncio.sleep(store.random.uniform(0.0001, 0.002))
+        if not there:
+            await asyncio.sleep(takes)
         if self._cut or faults.strikes("answer lost"):
             raise Unavailable("outcome unknown: the store's answer was lost")
         return result
@@ -370,7 +373,7 @@ class SharedLeases(EphemeralLeases):
 
         async def act() -> bool:
             kind, rest = name.split("/")
-            if kind == NODES and rest not in self._held(kind):
+            if kind == NODES and self._leases.get(kind, {}).get(rest, (0, "", ""))[0] <= self._now():
                 self._way.taken = self._way.store.loop.time()
             return await hold(name, holder, ttl, note)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -97,17 +97,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """
 
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
 
     def __init__(self, limit: float = 1e9, most: int = 0) -> None:
         super().__init__()
         self.errors: list[BaseException] = []
         self._now = 0.0
+        #: When, the how many-th, what: of several at one time the first is that asked for first.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._set = 0
         self._limit = limit
         self._steps = self._taken = 0
         self._most = most
         # Dead processes stay referenced: the collector must not close their coroutines at a moment of its own choosing.
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: dict[asyncio.Task[Any], None] = {}
 
     @property
     def ready(self) -> deque[asyncio.Handle]:
@@ -117,6 +120,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Seconds since the loop was made."""
         return self._now
+
+    def call_later(  # type: ignore[override]  # asyncio's ties the arguments to the callback
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]  # the same
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._set += 1
+        heappush(self._timers, (when, self._set, timer))
+        return timer
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
         """As asyncio's; an error that ends a task is kept in `errors`, whether or not anybody asks for it.
@@ -128,7 +146,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise RuntimeError("the world is over")
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task.add_done_callback(self._ended, context=Context())
-        self._tasks.append(task)
+        self._tasks[task] = None
         return task
 
     def close(self) -> None:
@@ -137,7 +155,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         # What tidies up finds this loop, which is closed; not whichever a program that runs several worlds used last.
         asyncio._set_running_loop(self)
         try:
-            for task in self._tasks:
+            for task in list(self._tasks):
                 if not task.done():
                     with suppress(RuntimeError):  # it would tidy up, and there is no loop any more
                         task.get_coro().close()
@@ -145,6 +163,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             asyncio._set_running_loop(None)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.errors.append(error)
             self.stop()
@@ -166,31 +185,34 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return task.result()
 
     def _run_once(self) -> None:
-        if not self._ready:
+        ready = self._ready
+        if not ready:
             self._advance()
-        self._steps += 1
-        self._taken += 1
-        if self._most and self._taken > self._most:
-            raise Stuck(f"{self._most} steps by {self._now:.3f} s, and no end")
-        if self._steps > MAX_STEPS_AT_ONCE:
-            raise Stuck(f"{MAX_STEPS_AT_ONCE} steps at {self._now:.3f} s, and no end")
-        handle = self._ready.popleft()
-        if handle.cancelled():
-            return
-        life = handle._context.get(_LIFE)  # type: ignore[attr-defined]  # public only from Python 3.12 on
-        if life is None or life.admits(handle):
-            handle._run()
+        # Whatever is ready now, until somebody ends it all: then the rest stays where it is.
+        while ready and not self._stopping:
+            self._steps += 1
+            self._taken += 1
+            if self._most and self._taken > self._most:
+                raise Stuck(f"{self._most} steps by {self._now:.3f} s, and no end")
+            if self._steps > MAX_STEPS_AT_ONCE:
+                raise Stuck(f"{MAX_STEPS_AT_ONCE} steps at {self._now:.3f} s, and no end")
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            life = handle._context.get(_LIFE)  # type: ignore[attr-defined]  # public only from Python 3.12 on
+            if life is None or life.admits(handle):
+                handle._run()
 
     def _advance(self) -> None:
-        scheduled = self._scheduled
-        while scheduled and scheduled[0].cancelled():
-            heappop(scheduled)
-        if not scheduled or scheduled[0].when() > self._limit:
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if not timers or timers[0][0] > self._limit:
             raise Stuck(f"nothing happens any more after {self._now:.3f} s")
         self._steps = 0
-        self._now = now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= now:
-            self._ready.append(heappop(scheduled))
+        self._now = now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            self._ready.append(heappop(timers)[2])
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are passed over when their time comes."""

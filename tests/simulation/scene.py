@@ -80,7 +80,7 @@ class Scene:
         said, world = self.users[0], self.world
         if self.random.random() < 0.5:
             await said.call(inp.Landed(at=world.now(), branch="main", commit=world.git.ref, tip=world.git.ref, by=said.name))
-            await said.call(inp.Close(at=world.now(), by=said.name))
+            await said.insist(inp.Close(at=world.now(), by=said.name))  # its owner may crash over it
             late = await said.call(inp.Submit(at=world.now(), tasks=(Task(id="late", run="work"),)))
             world.check(late.status != "ok", "a closed session takes tasks")
 

@@ -124,6 +124,22 @@ async def test_whoever_closes_leaves_its_sessions_to_others(hive: Hive) -> None:
     assert {task.state for task in view.tasks} == {"done"}, view
 
 
+async def test_who_only_serves_never_writes_a_session_whose_writer_went_as_it_came(hive: Hive) -> None:
+    """It had seen the writer a moment before."""
+    async with nodes.join(hive.repo.top, hive.config, LEADER) as leader:
+        await leader.session("left")
+    (hive.tmp_path / "helper").mkdir()
+    role = replace(node("helper"), leads=False)
+    helper = await hive.stack.enter_async_context(nodes.join(hive.tmp_path / "helper", hive.config, role))
+    sessions = helper.door._sessions
+    assert sessions is not None
+    log = sessions._parts.log
+    before = await log.row("left")
+    with pytest.raises(Unavailable, match="nobody writes it"):
+        await sessions.live.serve("left")
+    assert await log.row("left") == before
+
+
 async def test_letters_that_nobody_with_the_key_wrote_are_passed_over_and_shown(hive: Hive) -> None:
     leader, other = await hive.lead(), await hive.join("east")
     session = await leader.start(Plan(name="over", tasks=(writes("one", approve="before"), writes("two", approve="before"))))

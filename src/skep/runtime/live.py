@@ -99,11 +99,12 @@ class Live:
         """The session's loop, if it is carried out here."""
         return self._loops[session] if self.is_at_work(session) else None
 
-    async def loop(self, session: str, hands: bool, fresh: bool = False) -> Session:
+    async def loop(self, session: str, hands: bool, fresh: bool = False, lead: bool = True) -> Session:
         """The session, opened if need be; with hands, its node has joined. One that another process writes is followed here.
 
         Args:
             fresh: it was just made: nobody was told of anything in it yet.
+            lead: if nobody writes it, this process does; otherwise that is Unavailable.
         """
         async with self._opening:
             loop = self._loops.get(session)
@@ -118,7 +119,7 @@ class Live:
             if carried:
                 await self._sweep()
             for _ in range(RACES):
-                loop = await self._open(session, carried)
+                loop = await self._open(session, carried, lead)
                 self._put(loop)
                 if hands and isinstance(loop, Loop):
                     self.asked(session)
@@ -220,7 +221,7 @@ class Live:
         """Whether attempts of a session that another process writes are carried out here."""
         return self._parts.shared is not None and (self._parts.shared.serves or session in self.own)
 
-    async def _open(self, session: str, hands: bool) -> Session:
+    async def _open(self, session: str, hands: bool, lead: bool) -> Session:
         parts, shared = self._parts, self._parts.shared
         if shared is None:
             loop = Loop(session, parts.log, parts.clock, parts.performer if hands else None)
@@ -232,6 +233,8 @@ class Live:
             row = await parts.log.row(session)
             if row.owner not in ("", shared.owner) and row.owner in await shared.leases.held(OWNERS):
                 return await self._replica(row, self.carries(session))
+            if not lead:
+                raise Unavailable(f"session {session}: nobody writes it at the moment", "Try again in a moment.")
             with contextlib.suppress(Conflict):
                 return await self._lead(row, hands)
         raise Unavailable(f"session {session} goes from one process to the next", "Try again in a moment.")
@@ -265,8 +268,7 @@ class Live:
 
     def writes(self, session: str) -> bool:
         """Whether this process goes on as the session's writer."""
-        loop = self._loops.get(session)
-        return isinstance(loop, Loop) and loop.failure is None
+        return isinstance(loop := self._loops.get(session), Loop) and loop.failure is None
 
     def led(self) -> list[Loop]:
         """The sessions that are written and carried out here."""
@@ -282,15 +284,11 @@ class Live:
         return [*self.led(), *replicas]
 
     async def serve(self, session: str) -> None:
-        """Carries out attempts of a session that another process writes."""
-        await self.loop(session, hands=True)
+        """Carries out attempts of a session that another process writes. Raises Unavailable if that one has just gone."""
+        await self.loop(session, hands=True, lead=False)
 
     async def lead(self, row: SessionRow) -> None:
-        """Goes on with a session whose writer is gone. What is carried out here already goes on.
-
-        Raises:
-            Conflict: another process did.
-        """
+        """Goes on with a session whose writer is gone, and with what is carried out here. Raises Conflict if others did."""
         async with self._opening:
             before = self._loops.get(row.session)
             if isinstance(before, Loop) and before.failure is None and before.has_hands:

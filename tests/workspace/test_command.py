@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,21 @@ async def ended(pipe: Path) -> None:
         assert await asyncio.to_thread(os.read, reader, 1) == b""
     finally:
         os.close(reader)
+
+
+def stand_still(seconds: float) -> None:
+    """Git may end meanwhile, unseen by asyncio."""
+    time.sleep(seconds)  # tidy: sleeps because the event loop is to hear of nothing
+
+
+async def test_whenever_it_is_cancelled_nobody_complains(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio did, when the command ended just as it was cancelled over its start."""
+    git = Git(cwd=tmp_path)
+    for turns in range(180):
+        running = asyncio.ensure_future(git("version"))
+        for _ in range(turns % 6):
+            await asyncio.sleep(0)
+        stand_still(0.003 * (turns % 4))
+        running.cancel()
+        await asyncio.wait([running])
+    assert caplog.messages == []

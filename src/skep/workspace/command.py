@@ -218,17 +218,36 @@ class Git:
         into: BinaryIO | None,
         most: int,
     ) -> Ran:
+        told = stdin if isinstance(stdin, bytes) else b""
+        feed = asyncio.subprocess.PIPE if told else asyncio.subprocess.DEVNULL
+        # Cancelled over its start, asyncio would ask itself how the process ended, and then complain that it does not know.
+        starting = asyncio.ensure_future(self._start(command, feed if isinstance(stdin, bytes) else stdin, env))
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SkepError):
+                await _end(await starting)
+            raise
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reading = _read(process, name, into, most)
+                _, out, err = await asyncio.gather(_feed(process, told), reading, _listen(process))
+                return Ran(await process.wait(), out, err)
+        except TimeoutError:
+            raise Unavailable(f"git {name} took longer than {PATIENCE:.0f} s.", "See whether the disk answers.") from None
+        finally:
+            await _end(process)
+
+    async def _start(self, command: Sequence[str], stdin: int | BinaryIO, env: Mapping[str, str]) -> asyncio.subprocess.Process:
         variables = {**environment(), **env}
         if self.index is not None:
             variables["GIT_INDEX_FILE"] = str(self.index)
-        told = stdin if isinstance(stdin, bytes) else b""
-        feed = asyncio.subprocess.PIPE if told else asyncio.subprocess.DEVNULL
         try:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self.cwd,
                 env=variables,
-                stdin=feed if isinstance(stdin, bytes) else stdin,
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 process_group=0,  # Ctrl-C on the terminal is for Skep; git finishes what it began
@@ -239,17 +258,13 @@ class Git:
             raise Unavailable("git was not found on PATH.", "Install git 2.38 or newer.") from None
         except OSError as error:
             raise Unavailable(f"git cannot be started: {error.strerror}.", "Free memory and processes, and repeat.") from error
-        try:
-            async with asyncio.timeout(PATIENCE):
-                reading = _read(process, name, into, most)
-                _, out, err = await asyncio.gather(_feed(process, told), reading, _listen(process))
-                return Ran(await process.wait(), out, err)
-        except TimeoutError:
-            raise Unavailable(f"git {name} took longer than {PATIENCE:.0f} s.", "See whether the disk answers.") from None
-        finally:
-            if process.returncode is None:
-                _terminate(process)
-                await asyncio.shield(process.wait())
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends it, unless it has."""
+    if process.returncode is None:
+        _terminate(process)
+        await asyncio.shield(process.wait())
 
 
 def _terminate(process: asyncio.subprocess.Process) -> None:

@@ -28,6 +28,8 @@ _SET_PDEATHSIG = 1  # linux/prctl.h
 READY = 20.0
 #: What `guarantees.md` demands of a server that must lose nothing.
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
+#: What `docs/manual/redis.md` says of servers with replicas; there are two, and both may be promoted.
+REPLICATED = {"min-replicas-to-write": 1, "min-replicas-max-lag": 2}
 
 
 class Spot(NamedTuple):
@@ -216,6 +218,13 @@ class Watched(Replicated):
     def url(self) -> str:
         """Where it is."""
         return f"redis+sentinel://{','.join(f'{each.host}:{each.port}' for each in self.sentinels)}/main"
+
+    def make_durable(self) -> None:
+        """Gives all servers the settings of those with replicas, also for when they are started again."""
+        for server in (self.primary, *self.replicas):
+            for setting, value in REPLICATED.items():
+                server.tell("CONFIG", "SET", setting, value)
+                server.command += [f"--{setting}", str(value)]
 
     def _ready(self, sentinel: Server) -> bool:
         with sentinel.client() as client:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,10 @@ def effects(tmp_path: Path) -> Path:
     folder = tmp_path / "effects"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack

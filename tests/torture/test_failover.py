@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from tests.torture.machines import FEW, Hive
 
 pytestmark = timeout("failovers")
 
-#: What `docs/manual/redis.md` says of servers with replicas; there are two, and both may be promoted.
-DURABLE = {"min-replicas-to-write": 1, "min-replicas-max-lag": 2}
+#: Both may be promoted.
 REPLICAS = 2
 #: Milliseconds until the Sentinels miss the primary: a replica that has lagged for ten times as long is not promoted.
 DOWN_AFTER = 2_000
@@ -35,13 +34,6 @@ def watched() -> Iterator[Watched]:
     watched.remove()
 
 
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
 def refuses(watched: Watched) -> bool:
     """Whether the primary has refused to write what no replica would have."""
     primary = watched.leading()
@@ -51,10 +43,7 @@ def refuses(watched: Watched) -> bool:
 async def test_when_the_primary_dies_what_was_accepted_is_done_once(
     watched: Watched, tmp_path: Path, effects: Path, stack: AsyncExitStack
 ) -> None:
-    for server in (watched.primary, *watched.replicas):
-        for setting, value in DURABLE.items():
-            server.tell("CONFIG", "SET", setting, value)
-            server.command += [f"--{setting}", str(value)]
+    watched.make_durable()
     hive = Hive(watched.url, tmp_path, effects, stack, REPLICAS)
     for _ in range(3):
         await hive.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count as counting
 from pathlib import Path
@@ -35,13 +35,6 @@ def server() -> Iterator[Server]:
     server = Server(servers.valkey_binary())
     yield server
     server.remove()
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 async def test_machines_join_drain_and_die_and_every_task_is_done_once(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -30,8 +30,7 @@ pytestmark = [
     pytest.mark.parametrize("number", ROUNDS),
 ]
 
-#: What `docs/manual/redis.md` says of servers with replicas; there are two, and both may be promoted.
-DURABLE: Mapping[str, int] = {"min-replicas-to-write": 1, "min-replicas-max-lag": 2}
+#: Both may be promoted.
 REPLICAS = 2
 #: Milliseconds until the Sentinels miss the primary.
 DOWN_AFTER = 2_000
@@ -55,13 +54,6 @@ def watched(places: list[Place]) -> Iterator[Watched]:
         sentinel.tell("SENTINEL", "SET", "main", "down-after-milliseconds", DOWN_AFTER)
     yield watched
     watched.remove()
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 class Parted:
@@ -122,9 +114,7 @@ class Parted:
 async def test_what_was_accepted_is_done_once_and_the_minority_accepts_nothing(
     number: int, watched: Watched, places: list[Place], tmp_path: Path, effects: Path, stack: AsyncExitStack
 ) -> None:
-    for server in (watched.primary, *watched.replicas):
-        for setting, value in DURABLE.items():
-            server.tell("CONFIG", "SET", setting, value)
+    watched.make_durable()
     hive = Hive(watched.url, tmp_path, effects, stack, REPLICAS)
     parted = Parted(watched, places, hive)
     await parted.begin(stack)

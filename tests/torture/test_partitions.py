@@ -6,7 +6,7 @@ The cut is a real one: each machine has a network namespace, and the cable to it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -37,13 +37,6 @@ def places() -> Iterator[list[Place]]:
     """A network of the test's own."""
     with network() as places:
         yield places
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

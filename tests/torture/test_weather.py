@@ -6,7 +6,7 @@ The ways are the kernel's own: each machine has a network namespace, whose traff
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -42,13 +42,6 @@ def server(places: list[Place]) -> Iterator[Server]:
     server = Server(servers.valkey_binary(), (*DURABLE, "--bind", "0.0.0.0", "--protected-mode", "no"))
     yield server
     server.remove()
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 async def joined(server: Server, places: list[Place], folder: Path, effects: Path, stack: AsyncExitStack) -> Hive:

@@ -21,8 +21,8 @@ from bench.machines import WRITER, config
 from bench.sessions import finish, measuring, noops
 from bench.shape import TASKS, TASKS_AT_ONCE, Clock, Numbers, median, serve
 from skep.nodes import join
+from skep.redis.connect import Link
 from skep.runtime.node import Here, Role
-from skep.store.redis.connect import Link
 from skep.store.redis.leases import RedisLeases
 from tests import servers
 

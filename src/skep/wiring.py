@@ -100,7 +100,7 @@ def publishers(config: Config, log: Log, clock: SystemClock) -> Publishers | Non
     publish = config.publish
     if not (publish.channels or publish.state):
         return None
-    from skep.store.redis.connect import Link
+    from skep.redis.connect import Link
 
     return Publishers(Link(publish.url or config.store.url), publish, log, clock.now)
 

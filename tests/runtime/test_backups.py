@@ -20,12 +20,12 @@ import pytest
 import skep
 from skep import nodes
 from skep.config import BackupConfig, Config, SandboxConfig, StoreConfig
+from skep.disk.durable import UNFINISHED
 from skep.runtime import requests as rq
 from skep.runtime.backups import MARK
 from skep.runtime.node import Here, Role
 from skep.runtime.parcel import Packing, Parcel
 from skep.runtime.schedule import Last, Schedule, last
-from skep.store.durable import UNFINISHED
 from skep.store.redis.keys import of_session
 from tests import servers
 from tests.runtime.faults import with_faults

@@ -20,6 +20,8 @@ from skep.core.model import AgentSpec, Cost, Credit, Entry, Limits, Output, Plan
 from skep.core.senders import Since
 from skep.core.terms import Proposals
 from skep.errors import Conflict, Denied
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.runtime import letters
 from skep.runtime.collect import MARK, collect
 from skep.runtime.loop import Loop
@@ -28,10 +30,8 @@ from skep.runtime.replica import Replica
 from skep.runtime.session import Session
 from skep.runtime.shared import CHORES
 from skep.store import chain, codec
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.keys import encoded, of_session
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing, NodeRing, Ring
 from tests import servers

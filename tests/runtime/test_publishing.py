@@ -19,6 +19,7 @@ from skep.core.model import AgentSpec, Limits, Plan, Resources, Task
 from skep.errors import Invalid
 from skep.observe import keys
 from skep.observe.records import Report
+from skep.redis.connect import Link
 from skep.runtime import publishers as looking
 from skep.runtime import publishing
 from skep.runtime.loop import Loop
@@ -28,7 +29,6 @@ from skep.runtime.publishing import Means, Publisher
 from skep.runtime.session import Session
 from skep.store import Log, codec
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
-from skep.store.redis.connect import Link
 from tests import servers
 from tests.servers import Server
 from tests.store.engines import Engine, OnCluster, OnRedis, OnValkey

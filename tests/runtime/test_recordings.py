@@ -18,6 +18,7 @@ from skep import nodes
 from skep.config import Config, SandboxConfig, StoreConfig
 from skep.core.model import Plan, Task
 from skep.errors import Invalid, NotFound
+from skep.redis.connect import Link
 from skep.runtime import onlookers, recorder
 from skep.runtime import requests as rq
 from skep.runtime.kept import RecordingView
@@ -27,7 +28,6 @@ from skep.runtime.recorder import fetched
 from skep.store import Recorded
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk
 from skep.store.invitation import invited
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import of_session
 from skep.store.redis.recordings import RedisRecordings
 from skep.terminals.transcript import Recording

@@ -15,17 +15,17 @@ from skep.config import Config, SandboxConfig, StoreConfig
 from skep.core import inputs as inp
 from skep.core.model import Limits, Plan
 from skep.errors import Denied, Unavailable
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.runtime.loop import Loop
 from skep.runtime.node import Here, Role, SystemClock
 from skep.runtime.nodes import listed, order_to, tell
 from skep.runtime.replica import Replica
 from skep.runtime.shared import DRAINS
 from skep.store import chain
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox, pieces
 from skep.store.redis.keys import of_session
 from skep.store.redis.leases import RedisLeases
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing, NodeRing
 from tests import servers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skep.store.redis.connect import Link
-from skep.store.redis.listen import Channels
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from tests import servers
 from tests.servers import Server
 

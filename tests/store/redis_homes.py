@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import redis
 
+from skep.redis.connect import Link
 from skep.store import Append, Blobs, Log
 from skep.store.redis.blobs import RedisBlobs
-from skep.store.redis.connect import Link
 from skep.store.redis.entries import entry
 from skep.store.redis.keys import of_session
 from skep.store.redis.log import RedisLog

@@ -14,9 +14,9 @@ import resource
 import sys
 from pathlib import Path
 
+from skep.disk.database import DURABILITY
 from skep.errors import SkepError
 from skep.store import Log
-from skep.store.schema import DURABILITY
 from skep.store.sqlite import SqliteLog
 
 SESSIONS = ("a", "b", "c", "d")

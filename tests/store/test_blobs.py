@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from skep.disk.durable import UNFINISHED
 from skep.store.blobs import FileBlobs
-from skep.store.durable import UNFINISHED
 from tests.contracts.blobs import LATER, NEVER, BlobsContract
 from tests.store.homes import FileBlobsHome
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from skep.disk.durable import UNFINISHED
 from skep.errors import Denied, Invalid, NotFound, SkepError, Unavailable
 from skep.store import objects
-from skep.store.durable import UNFINISHED
 from skep.store.objects import ObjectBlobs
 from tests.contracts.blobs import LATER, NEVER, BlobsContract
 from tests.store.object_homes import LocalHome, ObjectHome, S3Home, s3_client

@@ -19,11 +19,11 @@ from redis.exceptions import MovedError
 
 from skep.config import redacted
 from skep.errors import Denied, Exhausted, Invalid, Unavailable
-from skep.store.redis import connect, routes
-from skep.store.redis.address import parse
-from skep.store.redis.connect import Link
-from skep.store.redis.routes import REQUESTS
-from skep.store.redis.script import Script
+from skep.redis import connect, routes
+from skep.redis.address import parse
+from skep.redis.connect import Link
+from skep.redis.routes import REQUESTS
+from skep.redis.script import Script
 from tests import servers
 from tests.servers import Cluster, Server
 

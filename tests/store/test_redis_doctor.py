@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.errors import Invalid
-from skep.store.redis.address import parse
+from skep.redis.address import parse
 from skep.store.redis.doctor import Report, examine
 from skep.store.redis.facts import WITHHELD, gather
 from skep.store.redis.findings import USER, findings

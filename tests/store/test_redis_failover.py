@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from skep.errors import Unavailable
+from skep.redis.connect import Link
 from skep.store import Head
 from skep.store.redis.blobs import RedisBlobs
-from skep.store.redis.connect import Link
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing
 from tests import servers

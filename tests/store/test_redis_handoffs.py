@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Handoffs
-from skep.store.redis.connect import Link
 from skep.store.redis.handoffs import RedisHandoffs
-from skep.store.redis.listen import Channels
 from tests.contracts.handoffs import LONG, HandoffsContract
 from tests.store.redis_homes import ClusterHome, RedisHome, ValkeyHome
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from skep.errors import Invalid, Unavailable
+from skep.redis import connect
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Answer, Inbox, Letter, chain, letters
-from skep.store.redis import connect
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.keys import of_session
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.redis.sealed import seal_letter
 from skep.store.ring import HiveRing

@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from skep.config import StoreConfig
 from skep.errors import Conflict, Denied, Invalid
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Append, Head, Recorded, Stores, Taken, chain
 from skep.store.invitation import invited, save
 from skep.store.letters import Unsealed
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox, appends
 from skep.store.redis.keys import of_session
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.redis.recordings import RedisRecordings
 from skep.store.redis.shared import open_shared

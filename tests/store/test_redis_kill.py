@@ -12,11 +12,11 @@ from typing import TypeVar
 import pytest
 
 from skep.errors import Unavailable
+from skep.redis import connect
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Letter
-from skep.store.redis import connect
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing
 from tests import servers

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from skep.errors import Unavailable
-from skep.store.redis import listen
-from skep.store.redis.connect import Link
-from skep.store.redis.listen import Channels
+from skep.redis import listen
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from tests import servers
 from tests.servers import Server
 from tests.store.engines import OnCluster

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from skep.errors import Invalid
+from skep.redis.connect import Link
 from skep.store import Listing, Packed
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import of_session
 from skep.store.redis.listing import RedisListing
 from skep.store.redis.log import RedisLog

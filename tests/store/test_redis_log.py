@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from skep.errors import Conflict, Denied, NotFound, Unavailable
+from skep.redis.connect import Link
 from skep.store import Head, Taken, chain
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import of_session
 from skep.store.redis.log import PAGE, RedisLog
 from skep.store.redis.script import load

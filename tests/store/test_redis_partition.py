@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 
 from skep.errors import Unavailable
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Head
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing
 from tests import servers

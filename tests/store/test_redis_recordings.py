@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from skep.errors import Invalid
+from skep.redis.connect import Link
 from skep.store import Recorded
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import of_session
 from skep.store.redis.log import RedisLog
 from skep.store.redis.recordings import RedisRecordings

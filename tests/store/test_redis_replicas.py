@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from skep.errors import Conflict, Unavailable
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Answer, Head, Taken, chain, letters
-from skep.store.redis.connect import Link
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.keys import of_session
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing
 from tests import servers

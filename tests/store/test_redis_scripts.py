@@ -14,14 +14,14 @@ import redis
 from redis.crc import key_slot
 
 from skep.errors import Unavailable
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Answer
 from skep.store.redis.blobs import RedisBlobs
-from skep.store.redis.connect import Link
 from skep.store.redis.facts import gather
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.keys import of_session
 from skep.store.redis.leases import RedisLeases
-from skep.store.redis.listen import Channels
 from skep.store.redis.log import RedisLog
 from skep.store.redis.script import load
 from tests import servers

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from skep.disk.database import DURABILITY, open_reader, open_writer
+from skep.disk.writer import MOST_BYTES, MOST_WAITING
 from skep.errors import Bug, Conflict, Denied, Exhausted, Invalid, SkepError, Unavailable
 from skep.store import Append, Head
-from skep.store.schema import DURABILITY, LADDER, open_reader, open_writer
+from skep.store.schema import LADDER
 from skep.store.sqlite import SqliteLog
-from skep.store.writer import MOST_BYTES, MOST_WAITING
 from tests.contracts.log import LogContract, Pen, fresh_batch, new_session
 from tests.store.homes import SqliteHome, spoil
 
@@ -72,7 +73,7 @@ async def test_every_durability_setting_holds_in_the_connection_that_writes(tmp_
 
 async def test_a_place_that_cannot_be_durable_is_refused() -> None:
     with pytest.raises(Unavailable, match="journal_mode is memory, not wal"):
-        open_writer(Path(":memory:"))
+        open_writer(Path(":memory:"), LADDER)
 
 
 async def test_the_reading_connection_cannot_write(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from tests.tidy.tree import Finding, Project, called, imports
 FLOORS = {
     "errors": 0,
     "config": 1,
+    "disk": 1,
+    "redis": 1,
     "core": 1,
     "workflow": 2,
     "store": 2,

@@ -15,10 +15,10 @@ from skep.core import events as ev
 from skep.core.model import Task
 from skep.core.state import unpack
 from skep.errors import Unavailable
+from skep.redis.connect import Link
 from skep.runtime.copies import events_until
 from skep.runtime.node import Here, Role
 from skep.runtime.nodes import NodeView, read_note
-from skep.store.redis.connect import Link
 from skep.store.redis.leases import RedisLeases
 from skep.store.redis.log import RedisLog
 from skep.store.ring import HiveRing

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from skep.config import seconds
 from skep.core.fleet import SYSTEM
+from skep.disk.durable import UNFINISHED, make_folder, sync_folder
 from skep.errors import Conflict, Invalid, NotFound, SkepError
 from skep.runtime import copies, parcel
 from skep.runtime import requests as rq
@@ -32,7 +33,6 @@ from skep.runtime.schedule import Schedule
 from skep.runtime.shared import OWNERS, opened_with, take_turn
 from skep.runtime.views import SessionView
 from skep.store import Head
-from skep.store.durable import UNFINISHED, make_folder, sync_folder
 from skep.store.letters import LONGEST_LEASE
 
 if TYPE_CHECKING:

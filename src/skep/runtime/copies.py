@@ -16,11 +16,11 @@ from skep.core import events as ev
 from skep.core.apply import replay
 from skep.core.model import Entry
 from skep.core.state import State, pack, unpack
+from skep.disk.durable import UNFINISHED
 from skep.errors import Bug, Invalid, NotFound
 from skep.runtime.parcel import ARCHIVE, BLOBS, COMMITS, FORMAT, LOG, Manifest, Packing, Parcel, key_of
 from skep.runtime.parts import Parts
 from skep.store import Append, Log, codec
-from skep.store.durable import UNFINISHED
 
 #: Events in one append of a copy.
 PART = 5_000

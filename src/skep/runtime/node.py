@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from skep.core.inputs import JoinNode
 from skep.core.model import Resources
+from skep.disk.durable import Draft, make_folder
 from skep.errors import Invalid, Unavailable
-from skep.store.durable import Draft, make_folder
 
 #: Attempts at once, all sessions together; what a session may have is in its own limits.
 SLOTS = 10_000

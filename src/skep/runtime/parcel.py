@@ -20,9 +20,9 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from skep.disk.durable import Draft
 from skep.errors import Exhausted, Invalid, NotFound, SkepError
 from skep.store.chain import LARGEST_APPEND
-from skep.store.durable import Draft
 
 #: Format of the files that are written, and the only one that is read.
 FORMAT = 2

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from skep.disk.durable import UNFINISHED
 from skep.errors import Conflict, Invalid
 from skep.runtime import copies
 from skep.runtime.parcel import ARCHIVE, BLOBS, LOG, Parcel
 from skep.runtime.parts import Parts
 from skep.store import Append, Head
-from skep.store.durable import UNFINISHED
 
 
 async def prove(parts: Parts, session: str, path: Path, head: Head) -> None:

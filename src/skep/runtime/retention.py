@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from skep.config import redacted, seconds
 from skep.core.fleet import SYSTEM
 from skep.core.state import State
+from skep.disk.durable import Draft, sync_folder
 from skep.errors import Conflict, Invalid, NotFound, SkepError
 from skep.runtime import requests as rq
 from skep.runtime.homes import set_aside
@@ -39,7 +40,6 @@ from skep.runtime.schedule import Schedule
 from skep.runtime.shared import CHORES, OWNERS, take_turn
 from skep.runtime.views import needs, status_of
 from skep.store import SessionRow, codec
-from skep.store.durable import Draft, sync_folder
 from skep.terminals.transcript import of_session
 from skep.workspace.erase import erase
 from skep.workspace.refs import IN

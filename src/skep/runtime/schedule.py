@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from skep.disk.durable import Draft
 from skep.errors import SkepError
-from skep.store.durable import Draft
 
 #: Sessions that are named with what failed.
 NAMED = 100

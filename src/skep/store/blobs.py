@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
+from skep.disk.durable import UNFINISHED, Draft, make_folder, sync_folder
 from skep.errors import Exhausted, Invalid, NotFound, Unavailable
-from skep.store.durable import UNFINISHED, Draft, make_folder, sync_folder
 
 #: Bytes of one blob that is put from memory.
 LARGEST_BLOB = 64 * 2**20

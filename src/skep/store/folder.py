@@ -7,11 +7,12 @@ import os
 import sqlite3
 from pathlib import Path
 
-from skep.errors import Invalid, SkepError, Unavailable
+from skep.disk.database import explain_read, open_reader, open_writer
+from skep.disk.durable import make_folder, sync_folder
+from skep.errors import Invalid, Unavailable
 from skep.store import chain
-from skep.store.durable import make_folder, sync_folder
 from skep.store.key import Key
-from skep.store.schema import open_reader, open_writer
+from skep.store.schema import LADDER
 
 
 class Files:
@@ -53,18 +54,8 @@ def mark(database: sqlite3.Connection, name: str, value: int | bytes) -> None:
     database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
 
 
-def explain_read(error: sqlite3.Error, what: str) -> SkepError:
-    """What to tell a caller for whom something could not be read or opened."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Invalid(f"{what} is damaged: {error}", fix="Put the state folder back from a backup.")
-    if code == sqlite3.SQLITE_FULL:
-        return Unavailable(f"the disk is full: {what} cannot be used", fix="Free some space, then repeat.")
-    return Unavailable(f"{what} cannot be read: {error}", fix="Check the disk and the rights of the state folder, then repeat.")
-
-
 def _open(path: Path, key: Key) -> Files:
-    writer = open_writer(path)
+    writer = open_writer(path, LADDER)
     try:
         _check_key(writer, path, key.secret)
         unclean = _marked(writer, "clean") != 1

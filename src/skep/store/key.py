@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from skep.disk.durable import Draft, make_folder
 from skep.errors import Conflict, Denied, Invalid
-from skep.store.durable import Draft, make_folder
 
 SIZE = 32
 

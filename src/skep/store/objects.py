@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skep.disk.durable import UNFINISHED
 from skep.errors import Denied, Invalid, SkepError, Unavailable
 from skep.store.blobs import CLAIM, LARGEST_BLOB, check_digest, lost, open_regular, spoiled, too_large
-from skep.store.durable import UNFINISHED
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from skep.store.durable import Draft, make_folder
+from skep.disk.durable import Draft, make_folder
 
 _SEAL = 32
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from skep.disk import durable
 from skep.runtime.parcel import FORMAT, Manifest, Packing, check
-from skep.store import durable
 
 left = 0
 folder = Path(sys.argv[1])

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from skep.errors import Exhausted, Invalid, Unavailable
+from skep.redis.connect import Link
+from skep.redis.quorum import Quorum
 from skep.store.blobs import LARGEST_BLOB, check_digest, lost, open_regular, spoiled, too_large
-from skep.store.redis.connect import Link
 from skep.store.redis.pieces import PIECE, cut, get_pieces, put_pieces
-from skep.store.redis.quorum import Quorum
 from skep.store.redis.script import load
 
 _BLOB, _SWEEP, _UNLIST = load("blob"), load("sweep"), load("unlist")

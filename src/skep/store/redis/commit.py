@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.errors import Unavailable
-from skep.store.redis.connect import Link
+from skep.redis.connect import Link
 from skep.store.redis.keys import decoded, of_session
 from skep.store.redis.script import load
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from skep.errors import Invalid, SkepError
-from skep.store.redis.address import parse
-from skep.store.redis.connect import Link
+from skep.redis.address import parse
+from skep.redis.connect import Link
 from skep.store.redis.facts import gather
 from skep.store.redis.findings import Finding, findings
 from skep.store.redis.large import LargeBlobs

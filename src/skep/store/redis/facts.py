@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from redis.exceptions import AuthenticationError, MovedError, RedisError, ResponseError
 
 from skep.errors import SkepError
-from skep.store.redis.address import Address, secret
-from skep.store.redis.connect import Command, Link
+from skep.redis.address import Address, secret
+from skep.redis.connect import Command, Link
+from skep.redis.listen import Channels
+from skep.redis.quorum import Quorum
+from skep.redis.routes import ServerRoutes, exchange
 from skep.store.redis.keys import of_session
-from skep.store.redis.listen import Channels
-from skep.store.redis.quorum import Quorum
-from skep.store.redis.routes import ServerRoutes, exchange
 from skep.store.redis.script import load
 
 #: The credential that may read settings: never an argument, for those can be seen by all.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from skep.store.redis.connect import Link
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store.redis.keys import encoded
-from skep.store.redis.listen import Channels
 
 
 class RedisHandoffs:

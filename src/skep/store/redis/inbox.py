@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from skep.errors import Invalid, SkepError, Unavailable
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
+from skep.redis.quorum import PATIENCE, Quorum
 from skep.store import Answer, Append, Heard, Letter, Taken, chain, letters
 from skep.store.redis.commit import commit
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import decoded, encoded, of_session
-from skep.store.redis.listen import Channels
-from skep.store.redis.quorum import PATIENCE, Quorum
 from skep.store.redis.script import load
 from skep.store.redis.sealed import answer_keys, answered, seal_answer, seal_letter, take
 from skep.store.ring import Ring

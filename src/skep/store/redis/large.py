@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from skep.errors import Denied, Unavailable
+from skep.redis.connect import Link
 from skep.store import Blobs
 from skep.store.blobs import FileBlobs
-from skep.store.redis.connect import Link
 
 #: In Redis: that the place of large blobs carries the store's mark.
 CLAIMED = "skep:blobs:place"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from skep.redis.connect import Link
 from skep.store import Lease, letters
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import decoded, encoded
 from skep.store.redis.script import load
 

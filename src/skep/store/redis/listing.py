@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from skep.errors import Invalid
+from skep.redis.connect import Link
 from skep.store import Packed
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import of_session
 
 #: Fields that are asked for at once.

@@ -13,13 +13,13 @@ from typing import Any
 from msgspec import Struct
 
 from skep.errors import Conflict, Denied, Unavailable
+from skep.redis.connect import Link
+from skep.redis.quorum import PATIENCE, Quorum
 from skep.store import Append, Head, SessionRow, Taken, chain, letters
 from skep.store.chain import LAST_EVENT
 from skep.store.redis.commit import commit
-from skep.store.redis.connect import Link
 from skep.store.redis.entries import entry, number
 from skep.store.redis.keys import decoded, encoded, of_session
-from skep.store.redis.quorum import PATIENCE, Quorum
 from skep.store.redis.roll import Roll
 from skep.store.redis.script import load
 from skep.store.redis.sealed import answer_keys, answered, take

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from skep.store.redis.connect import Link
+from skep.redis.connect import Link
 from skep.store.redis.entries import number
 
 #: Bytes of a piece; how many are asked for at once.

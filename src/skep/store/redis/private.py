@@ -19,8 +19,8 @@ from pathlib import Path
 import redis
 from msgspec import Struct
 
+from skep.disk.durable import Draft, make_folder
 from skep.errors import Conflict, Invalid, Unavailable
-from skep.store.durable import Draft, make_folder
 
 #: Who Skep is there, and who `doctor` is.
 USER, ADMIN = "skep", "doctor"

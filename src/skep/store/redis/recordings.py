@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.errors import Invalid
+from skep.redis.connect import Link
 from skep.store import Recorded, chain
-from skep.store.redis.connect import Link
 from skep.store.redis.keys import encoded, of_session
 from skep.store.ring import Ring
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.store.redis.connect import Link
+from skep.redis.connect import Link
 from skep.store.redis.keys import decoded, encoded
 from skep.store.redis.script import load
 

@@ -1,19 +1,11 @@
-"""Programs that run in the server, whole or not at all: text beside this file, known to the server by its SHA-1."""
+"""The programs of this store that run in the server: their texts lie beside this file."""
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from importlib.resources import files
 
-
-class Script:
-    """A program for the server. `text`: in Lua. It must check all before it writes anything: Redis takes nothing back."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        # What the server calls it; nothing is secured by it.
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+from skep.redis.script import Script
 
 
 @cache

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from skep.config import StoreConfig
+from skep.redis.connect import Link
+from skep.redis.listen import Channels
 from skep.store import Blobs, Stores
 from skep.store.invitation import invitation, invited
 from skep.store.key import shared_key
 from skep.store.redis.blobs import RedisBlobs
-from skep.store.redis.connect import Link
 from skep.store.redis.handoffs import RedisHandoffs
 from skep.store.redis.inbox import RedisInbox
 from skep.store.redis.large import LargeBlobs, place
 from skep.store.redis.leases import RedisLeases
-from skep.store.redis.listen import Channels
 from skep.store.redis.listing import RedisListing
 from skep.store.redis.log import PROOF, PUBLIC, RedisLog
 from skep.store.redis.recordings import RedisRecordings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 
+from skep.redis.connect import Link
 from skep.store import chain
-from skep.store.redis.connect import Link
 from skep.store.redis.entries import entry
 from skep.store.redis.keys import of_session
 from skep.store.redis.pieces import cut, get_pieces, put_pieces

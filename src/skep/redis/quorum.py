@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from skep.errors import Unavailable
-from skep.store.redis.connect import Command, Link
-from skep.store.redis.script import Script
+from skep.redis.connect import Command, Link
+from skep.redis.script import Script
 
 #: How long replicas are waited for, ms.
 PATIENCE = 2000

@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as Late
 
-from skep.store.redis.address import Address
+from skep.redis.address import Address
 
 #: Requests at once at one server.
 REQUESTS = 64

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from skep.errors import SkepError, Unavailable
-from skep.store.redis.connect import Link
+from skep.redis.connect import Link
 
 #: Seconds without a message after which the server is asked whether it is there, and for its answer to that or to a request.
 QUIET, ANSWER = 15.0, 5.0

@@ -25,9 +25,9 @@ from redis.exceptions import (
 )
 
 from skep.errors import Denied, Exhausted, Invalid, SkepError, Unavailable
-from skep.store.redis.address import Address, parse
-from skep.store.redis.routes import ANSWER, REQUESTS, exchange, routes
-from skep.store.redis.script import Script
+from skep.redis.address import Address, parse
+from skep.redis.routes import ANSWER, REQUESTS, exchange, routes
+from skep.redis.script import Script
 
 #: How often a request is repeated, and after how many seconds at first; how often it is redirected.
 RETRIES, PAUSE, REDIRECTIONS = 3, 0.1, 16

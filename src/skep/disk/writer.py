@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from skep.disk.database import explain_read
 from skep.errors import Bug, Exhausted, SkepError, Unavailable
-from skep.store.folder import explain_read
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""The disk below every room that keeps something: files whole or absent, SQLite files with one writer and group commit."""

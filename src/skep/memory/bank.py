@@ -1,0 +1,365 @@
+"""The memory bank: what faces, agents and Skep itself call to remember and to recall, whatever store lies below.
+
+A change is durable when its call returns. That it can be found by words and by meaning comes after, and so does that other
+machines have it: a search says how many changes it could not know yet, and can wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from skep.errors import Conflict, Invalid, NotFound, Unavailable
+from skep.memory import RULES, Change, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
+from skep.memory.cache import Cache
+from skep.memory.clocks import Hybrid
+from skep.memory.draft import Draft
+from skep.memory.indexing import Indexing
+from skep.memory.limits import INLINE, check_key, check_namespace, decode_value, measured
+from skep.memory.records import RULES as MADE
+from skep.memory.records import Rule, deleted, digest, identity, join, resolved, unexpired, written
+from skep.memory.trust import Author, check_may_replace
+from skep.memory.wants import matches
+from skep.store import Blobs
+
+#: Bytes of records in memory, unless said otherwise.
+CACHE = 64 * 2**20
+#: How often a change is tried again whose key others change at the same time.
+TRIES = 20
+#: Seconds that a search waits for what was stored before it.
+PATIENCE = 30.0
+#: Keys that an alias may lead over.
+HOPS = 8
+PERSON = Author()
+T = TypeVar("T")
+
+
+class Bank:
+    """The memory of one state folder.
+
+    Args:
+        store: where it lies.
+        now: wall-clock ms.
+        blobs: where values lie that are larger than `limits.INLINE`; without, there can be none.
+        finder: finds by words and meaning; without, only keys are found.
+        cache: bytes of records in memory; a shared store has none, others may change it.
+        rules: names of rules besides `RULES` -> what they make of values that were written at the same time.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        now: Callable[[], int],
+        blobs: Blobs | None = None,
+        finder: Finder | None = None,
+        cache: int = CACHE,
+        rules: Mapping[str, Rule] | None = None,
+    ) -> None:
+        self.store_below, self.now = store, now
+        self._blobs = blobs
+        self._made = {**MADE, **(rules or {})}
+        self._rules = (*RULES, *(rules or {}))
+        self._cache = Cache(0 if "private" in store.lacks else cache)
+        self._clock = Hybrid()
+        self._writing: dict[tuple[str, str], _Turn] = {}
+        self._indexing = Indexing(store, finder) if finder is not None else None
+        #: Counts what was changed here.
+        self._written = 0
+        #: Called with each record that was changed here, or may have been; must not wait.
+        self.listeners: list[Callable[[Record], None]] = []
+
+    # What is kept
+
+    async def store(self, draft: Draft, by: Author = PERSON, expect: int | None = None) -> Entry:
+        """Writes a key; durable when it returns. Whatever was there, and was not trusted more than its author, is replaced.
+
+        Args:
+            expect: the version that is to be replaced, 0 = none; Conflict if another one is there. None = whichever.
+
+        Raises:
+            Invalid: it cannot be kept; Denied: what is there is not the author's to replace; Exhausted: too many changes wait.
+        """
+        data = draft.check(self._rules)
+        now, namespace, key = self.now(), draft.namespace, draft.key
+        entry = draft.entry(by, now)
+        if len(data) > INLINE:
+            entry = replace(entry, value=None, blob=await self._put_aside(data), size=len(data))
+
+        def write(record: Record | None) -> tuple[Record, Entry]:
+            there = unexpired(record, now) if record else None
+            versions = [one.version for one in there.entries] if there else []
+            if expect is not None and expect != max(versions, default=0):
+                raise Conflict(f"'{key}' in '{namespace}' has version {max(versions, default=0)}, not {expect}", "Read it again.")
+            check_may_replace(there.entries if there else (), by)
+            made = replace(
+                entry,
+                version=max(versions, default=0) + 1,
+                created=min((one.created for one in there.entries), default=now) if there else now,
+                writer=self.store_below.writer,
+                stamp=self._stamp(record),
+            )
+            if draft.rule == "counter":
+                made = replace(made, counts={made.writer: (made.stamp, draft.value)})
+            return written(record, made), made
+
+        return await self._changed(namespace, key, write)
+
+    async def add(self, key: str, amount: float, *, namespace: str, by: Author = PERSON) -> Entry:
+        """Adds to a counter, which begins at 0; what is added elsewhere at the same time counts too. Raises as `store`."""
+        check_namespace(namespace)
+        check_key(key)
+        measured(amount, "what is added")
+
+        def write(record: Record | None) -> tuple[Record, Entry]:
+            now = self.now()
+            there = unexpired(record, now) if record else None
+            old = resolved(there, self._made) if there else None
+            if old is not None and old.rule != "counter":
+                raise Conflict(f"'{key}' in '{namespace}' is no counter", "Store a number under the rule 'counter' first.")
+            check_may_replace(there.entries if there else (), by)
+            base = old or Entry(id=identity(namespace, key), namespace=namespace, key=key, created=now, version=0, rule="counter")
+            writer, stamp = self.store_below.writer, self._stamp(record)
+            counts = {**base.counts, writer: (stamp, base.counts.get(writer, (0, 0))[1] + amount)}
+            made = replace(
+                base, counts=counts, value=sum(one for _, one in counts.values()), version=base.version + 1, updated=now,
+                writer=writer, stamp=stamp, siblings=0, trust=by.trust, agent=by.agent, session=by.session, task=by.task,
+            )  # fmt: skip
+            return written(record, made), made
+
+        return await self._changed(namespace, key, write)
+
+    async def delete(self, key: str, *, namespace: str, by: Author = PERSON, expect: int | None = None) -> Entry:
+        """Deletes a key and returns what was there. Raises NotFound, Denied, Conflict."""
+
+        def write(record: Record | None) -> tuple[Record, Entry]:
+            there = self._read(record)
+            if record is None or there is None:
+                raise missing(namespace, key)
+            if expect is not None and expect != there.version:
+                raise Conflict(f"'{key}' in '{namespace}' has version {there.version}, not {expect}", "Read it again.")
+            check_may_replace(record.entries, by)
+            return deleted(record, self.store_below.writer, self._stamp(record)), there
+
+        return await self._changed(namespace, key, write)
+
+    async def settle(self, key: str, version: tuple[str, int], *, namespace: str, by: Author = PERSON) -> Entry:
+        """Decides between values that were written at the same time: the one of this (writer, stamp) stays."""
+
+        def write(record: Record | None) -> tuple[Record, Entry]:
+            found = [one for one in (record.entries if record else ()) if (one.writer, one.stamp) == tuple(version)]
+            if record is None or not found:
+                raise missing(namespace, key)
+            check_may_replace(record.entries, by)
+            kept = replace(
+                found[0], writer=self.store_below.writer, stamp=self._stamp(record),
+                version=max(one.version for one in record.entries) + 1, updated=self.now(),
+            )  # fmt: skip
+            return written(record, kept), kept
+
+        return await self._changed(namespace, key, write)
+
+    async def take_in(self, copies: Sequence[Record]) -> int:
+        """Joins other machines' copies of records into those that are here; returns how many that changed anything."""
+        changed = 0
+        for copy in copies:
+
+            def write(record: Record | None, copy: Record = copy) -> tuple[Record, bool]:
+                put = join(record, copy) if record else copy
+                return put, digest(put) != digest(record)
+
+            changed += await self._changed(copy.namespace, copy.key, write)
+        return changed
+
+    # What is recalled
+
+    async def get(self, key: str, *, namespace: str) -> Entry:
+        """A key's value as it is now, of several the one that counts. Raises NotFound; Unavailable for a value that is lost."""
+        for _ in range(HOPS):
+            found = self._read(await self.record(namespace, key))
+            if found is None:
+                raise missing(namespace, key)
+            if not found.alias:
+                return await self.whole(found)
+            key = found.alias
+        raise missing(namespace, key)
+
+    async def record(self, namespace: str, key: str) -> Record | None:
+        """All that is kept of a key, with its clock; None if it never was there."""
+        found = self._cache.get(namespace, key)
+        if found is None:
+            before = self._written
+            found = await self.store_below.get(namespace, key)
+            # Else it may be older than what a change puts there.
+            if found is not None and before == self._written and (namespace, key) not in self._writing:
+                self._cache.put(found)
+        return found
+
+    async def siblings(self, key: str, *, namespace: str) -> tuple[Entry, ...]:
+        """All values of a key: several where they were written at the same time and nobody decided."""
+        record = await self.record(namespace, key)
+        found = unexpired(record, self.now()).entries if record else ()
+        return tuple([await self.whole(entry) for entry in found])
+
+    async def list(self, wanted: Filter = Filter(), after: tuple[str, str] = ("", ""), limit: int = 100) -> list[Entry]:  # noqa: B008 - it is frozen
+        """Entries that a filter lets through, by namespace and key, behind (namespace, key) `after`; large values left out."""
+        names = wanted.namespaces or tuple(name for name in await self.namespaces())
+        found: list[Entry] = []
+        for name in sorted(name for name in names if name >= after[0]):
+            async for entry in self._entries(name, after[1] if name == after[0] else ""):
+                if matches(entry, wanted) and not entry.alias:
+                    found.append(entry)
+                    if len(found) >= limit:
+                        return found
+        return found
+
+    async def namespaces(self) -> dict[str, int]:
+        """Namespaces that were ever written to, by name, each with the place of its last change; those of copies left out."""
+        return {name: place for name, place in (await self.store_below.heads()).items() if "@" not in name}
+
+    async def search(self, search: Search) -> Found:
+        """What fits a text best: an exact key first, then by words and by meaning."""
+        hits: dict[tuple[str, str], Hit] = {}
+        names = search.filter.namespaces or tuple(await self.namespaces())
+        for name in names if search.text else ():
+            if (entry := await self._wanted(name, search.text, search.filter)) is not None:
+                hits[entry.namespace, entry.key] = Hit(entry=entry, score=1.0, why=("its key",))
+        if self._indexing is None:
+            return Found(hits=list(hits.values())[: search.limit], note="only keys were looked at: there is no index")
+        behind = await self._indexing.caught_up(names, PATIENCE if search.wait else 0.0)
+        ranked, note = await self._indexing.finder.find(replace(search, limit=search.limit + len(hits) + 5))
+        for one in ranked:
+            if (one.namespace, one.key) in hits:
+                old = hits[one.namespace, one.key]
+                hits[one.namespace, one.key] = replace(old, why=(*old.why, *one.why))
+            elif (entry := await self._wanted(one.namespace, one.key, search.filter)) is not None:
+                hits.setdefault((entry.namespace, entry.key), Hit(entry=entry, score=one.score, why=one.why))
+        return Found(hits=list(hits.values())[: search.limit], embedder=self._indexing.finder.embedder, note=note, behind=behind)
+
+    async def whole(self, entry: Entry) -> Entry:
+        """An entry with its value, also where that lies in a blob."""
+        if not entry.blob:
+            return entry
+        if self._blobs is None:
+            raise Unavailable(f"the value of '{entry.key}' lies in a blob, and there are none here")
+        return replace(entry, value=decode_value(await self._blobs.get(entry.blob)))
+
+    async def blobs(self) -> set[str]:
+        """The digests of all blobs that hold values: they must stay."""
+        found: set[str] = set()
+        for name in await self.store_below.heads():
+            async for record in self.records(name):
+                found.update(entry.blob for entry in record.entries if entry.blob)
+        return found
+
+    async def records(self, namespace: str, after: str = "") -> AsyncIterator[Record]:
+        """All records of a namespace by key, deleted ones too."""
+        while page := await self.store_below.page(namespace, after):
+            for record in page:
+                yield record
+            after = page[-1].key
+
+    # The bank itself
+
+    async def start(self) -> None:
+        """Begins to index what was stored, and goes on until it is closed."""
+        if self._indexing is not None:
+            await self._indexing.start()
+
+    async def forget(self, namespace: str) -> None:
+        """Drops a namespace whole: nothing is left that says what was deleted. Only where no other machine has it."""
+        self._cache.clear(namespace)
+        await self.store_below.drop(namespace)
+        if self._indexing is not None:
+            await self._indexing.forget(namespace)
+
+    async def close(self) -> None:
+        """Ends indexing, and closes the store."""
+        if self._indexing is not None:
+            await self._indexing.close()
+        await self.store_below.close()
+
+    async def _changed(self, namespace: str, key: str, write: Callable[[Record | None], tuple[Record, T]]) -> T:
+        """Reads a record, makes another of it and keeps that; again if somebody was faster. One at a time for each key."""
+        async with self._turn(namespace, key):
+            for _ in range(TRIES):
+                record = self._cache.get(namespace, key) or await self.store_below.get(namespace, key)
+                made, answer = write(record)
+                if digest(made) == digest(record):
+                    return answer
+                try:
+                    await self.store_below.commit([Change(made, digest(record))])
+                except Conflict:
+                    self._cache.drop(namespace, key)
+                    continue
+                except BaseException:
+                    self._cache.drop(namespace, key)
+                    self._tell(made)  # it may be there or not: whoever hears of it looks
+                    raise
+                self._cache.put(made)
+                self._tell(made)
+                return answer
+        raise Conflict(f"'{key}' in '{namespace}' is changed all the time by others", "Try again.")
+
+    def _tell(self, record: Record) -> None:
+        self._written += 1
+        for hear in self.listeners:
+            hear(record)
+        if self._indexing is not None:
+            self._indexing.wake(record.namespace)
+
+    def _stamp(self, record: Record | None) -> int:
+        for stamp in record.clock.values() if record else ():
+            self._clock.hear(stamp)
+        return self._clock.tick(self.now())
+
+    def _read(self, record: Record | None) -> Entry | None:
+        return resolved(unexpired(record, self.now()), self._made) if record else None
+
+    async def _wanted(self, namespace: str, key: str, wanted: Filter) -> Entry | None:
+        """The entry that a key leads to, if there is one and the filter lets it through."""
+        try:
+            check_key(key)
+            found = await self.get(key, namespace=namespace)
+        except (Invalid, NotFound):
+            return None
+        return found if matches(found, wanted) else None
+
+    async def _entries(self, namespace: str, after: str) -> AsyncIterator[Entry]:
+        async for record in self.records(namespace, after):
+            if (entry := self._read(record)) is not None:
+                yield entry
+
+    async def _put_aside(self, data: bytes) -> str:
+        if self._blobs is None:
+            raise Invalid(f"a value of {len(data)} bytes, more than {INLINE}", "There is nowhere to put larger ones here.")
+        return await self._blobs.put(data)
+
+    @asynccontextmanager
+    async def _turn(self, namespace: str, key: str) -> AsyncIterator[None]:
+        name = namespace, key
+        turn = self._writing.setdefault(name, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                self._writing.pop(name, None)
+
+
+class _Turn:
+    """Whose turn it is to change a key."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+def missing(namespace: str, key: str) -> NotFound:
+    """What to raise for a key that is not there."""
+    return NotFound(f"there is no '{key[:200]}' in '{namespace[:80]}'", "`skep memory list` shows what there is.")

@@ -1,0 +1,99 @@
+"""Brings what was stored into the index, afterwards: changes are read in the store's own order, so none is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from skep.errors import SkepError, Unavailable
+from skep.memory import Finder, MemoryStore
+
+#: Changes that are brought in at once.
+BATCH = 500
+#: Seconds until a store is asked again that failed.
+AGAIN = 1.0
+
+
+class Indexing:
+    """One task that brings changes in, until it is closed."""
+
+    def __init__(self, store: MemoryStore, finder: Finder) -> None:
+        self.finder = finder
+        self._store = store
+        self._dirty: dict[str, None] = {}
+        self._woken = asyncio.Event()
+        self._moved = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        #: Why it brings nothing in just now.
+        self.trouble = ""
+
+    async def start(self) -> None:
+        """Begins with all that the index does not have yet."""
+        there, known = await self._store.heads(), self.finder.places()
+        for namespace in known:
+            if namespace not in there:
+                await self.finder.forget(namespace)
+        for namespace, place in there.items():
+            if place != known.get(namespace, 0):
+                self.wake(namespace)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def wake(self, namespace: str) -> None:
+        """Something was changed in a namespace."""
+        self._dirty[namespace] = None
+        self._woken.set()
+
+    async def caught_up(self, namespaces: Sequence[str], patience: float) -> int:
+        """Waits so many seconds until what is stored now can be found; returns the places that are missing."""
+        heads = await self._store.heads()
+        wanted = {name: heads[name] for name in namespaces if name in heads}
+
+        def missing() -> int:
+            places = self.finder.places()
+            return sum(max(0, place - places.get(name, 0)) for name, place in wanted.items())
+
+        if patience and missing():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience), self._moved:
+                    await self._moved.wait_for(lambda: not missing())
+            if missing():
+                raise Unavailable(f"the index is {missing()} changes behind{self.trouble}", "Search without waiting, or later.")
+        return missing()
+
+    async def forget(self, namespace: str) -> None:
+        """The namespace is gone."""
+        self._dirty.pop(namespace, None)
+        await self.finder.forget(namespace)
+
+    async def close(self) -> None:
+        """Ends; what was not brought in is brought in next time."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.finder.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._dirty:
+                namespace = next(iter(self._dirty))
+                del self._dirty[namespace]
+                try:
+                    await self._bring(namespace)
+                    self.trouble = ""
+                except SkepError as error:
+                    self.trouble = f": {error.message}"
+                    self._dirty[namespace] = None
+                    await asyncio.sleep(AGAIN)
+
+    async def _bring(self, namespace: str) -> None:
+        place = self.finder.places().get(namespace, 0)
+        while page := await self._store.changes(namespace, place, BATCH):
+            await self.finder.feed(namespace, page)
+            place = page[-1][0]
+            async with self._moved:
+                self._moved.notify_all()
+            if len(page) < BATCH:
+                return

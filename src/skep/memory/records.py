@@ -1,0 +1,132 @@
+"""What becomes of a record: written, deleted, joined with another machine's copy, read. Pure.
+
+`join` is commutative, associative and idempotent, so that machines that exchange their records in any order end up with the same.
+It drops nothing but what somebody replaced or deleted who had seen it. Rules (`Entry.rule`) are applied when a record is read:
+what is kept stays as it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from skep.errors import Invalid
+from skep.memory import Entry, Record
+from skep.memory.clocks import merge, seen
+
+#: Makes one value of those that were written at the same time; they come by writer and stamp. It depends on nothing else.
+Rule = Callable[[Sequence[Entry]], Any]
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+def identity(namespace: str, key: str) -> str:
+    """The id of a key: the same on every machine, and fit for a file's name (32 hex digits)."""
+    return hashlib.sha256(f"{namespace}\0{key}".encode()).hexdigest()[:32]
+
+
+def digest(record: Record | None) -> str:
+    """What tells one state of a key from another, the same on every machine; empty for none (32 hex digits)."""
+    if record is None:
+        return ""
+    known = [sorted(record.clock.items()), [(entry.writer, entry.stamp) for entry in record.entries]]
+    return hashlib.blake2b(_encode(known), digest_size=16).hexdigest()
+
+
+def encode(record: Record) -> bytes:
+    """A record as stores keep it. Raises Invalid for what cannot be written."""
+    try:
+        return _encode(record)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        why = "Values are made of what JSON knows, texts are Unicode, numbers have up to 64 bits."
+        raise Invalid(f"the value of '{record.key[:80]}' cannot be kept: {error}", why) from None
+
+
+def decode(data: bytes) -> Record:
+    """The record of `encode`. Raises Invalid for anything else."""
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"a memory record is damaged: {error}", "Put the memory back from a backup.") from None
+
+
+def written(record: Record | None, entry: Entry) -> Record:
+    """The record after its key was written by whoever had seen all of it: the entry is its only value."""
+    clock = merge(record.clock if record else {}, {entry.writer: entry.stamp})
+    return Record(namespace=entry.namespace, key=entry.key, clock=clock, entries=(entry,))
+
+
+def deleted(record: Record, writer: str, stamp: int) -> Record:
+    """The record after its key was deleted by whoever had seen all of it."""
+    return replace(record, clock=merge(record.clock, {writer: stamp}), entries=())
+
+
+def unexpired(record: Record, now: int) -> Record:
+    """The record without the values whose time is over. All machines come to the same. `now`: wall-clock ms."""
+    if all(not entry.expires or entry.expires > now for entry in record.entries):
+        return record
+    return replace(record, entries=tuple(entry for entry in record.entries if not entry.expires or entry.expires > now))
+
+
+def join(a: Record, b: Record) -> Record:
+    """Two copies of one key's record, as one: a value stays unless the other copy has seen it and has it no more."""
+    found: dict[tuple[str, int], Entry] = {}
+    for mine, other in ((a, b), (b, a)):
+        there = {(entry.writer, entry.stamp) for entry in other.entries}
+        for entry in mine.entries:
+            dot = (entry.writer, entry.stamp)
+            if dot in there or not seen(other.clock, *dot):
+                # Never different, unless somebody forged one: then all machines choose the same.
+                found[dot] = max(found.get(dot, entry), entry, key=_encode)
+    return Record(
+        namespace=a.namespace, key=a.key, clock=merge(a.clock, b.clock), entries=tuple(found[dot] for dot in sorted(found))
+    )
+
+
+def resolved(record: Record, rules: Mapping[str, Rule]) -> Entry | None:
+    """What is read: the value, or what the rule makes of several; the newest, and how many others there are, where none does.
+
+    None if the key was deleted. Trust is the lowest of those that a rule put together.
+    """
+    if len(record.entries) < 2:
+        return record.entries[0] if record.entries else None
+    newest = max(record.entries, key=lambda entry: (entry.stamp, entry.writer))
+    names = {entry.rule for entry in record.entries}
+    if names == {"last"}:
+        return newest
+    rule = rules.get(newest.rule) if len(names) == 1 else None
+    if rule is None or any(entry.blob or entry.alias for entry in record.entries):
+        return replace(newest, siblings=len(record.entries) - 1)
+    from skep.memory.trust import lowest
+
+    put = replace(newest, value=rule(record.entries), trust=lowest(entry.trust for entry in record.entries))
+    return replace(put, counts=added(record.entries)) if newest.rule == "counter" else put
+
+
+def added(entries: Sequence[Entry]) -> dict[str, tuple[int, float]]:
+    """What each writer added to a counter: of each the last word."""
+    found: dict[str, tuple[int, float]] = {}
+    for entry in entries:
+        for writer, count in entry.counts.items():
+            found[writer] = max(found.get(writer, count), count)
+    return dict(sorted(found.items()))
+
+
+def _united(entries: Sequence[Entry]) -> list[Any]:
+    """The elements of all lists, each once, in an order that no machine's history shows."""
+    lists = [entry.value if isinstance(entry.value, list) else [entry.value] for entry in entries]
+    items = {_encode(item): item for one in lists for item in one}
+    return [items[name] for name in sorted(items)]
+
+
+def _summed(entries: Sequence[Entry]) -> float:
+    return sum(amount for _, amount in added(entries).values())
+
+
+#: The rules that need no registering.
+RULES: dict[str, Rule] = {"union": _united, "counter": _summed}

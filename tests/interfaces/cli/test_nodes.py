@@ -66,10 +66,10 @@ class Machines:
         """What a command printed that was begun."""
         return (self.folder / f"log-{self._began.index(process)}").read_text()
 
-    def join(self, name: str) -> subprocess.Popen[str]:
-        """A node, once it is there."""
+    def join(self, name: str, *more: str) -> subprocess.Popen[str]:
+        """A node, once it is there; `more`: what else it is told."""
         key, folder = str(self.repo.top / ".skep" / "key"), str(self.folder / f"machine-{name}")
-        process = self.begin("node", "join", "--name", name, "--key", key, "--folder", folder, "--labels", f"{name}")
+        process = self.begin("node", "join", "--name", name, "--key", key, "--folder", folder, "--labels", f"{name}", *more)
         self.until(lambda: name in self.skep("node", "list"))
         return process
 
@@ -236,6 +236,20 @@ def test_a_node_that_is_told_to_drain_leaves_when_it_is_done(machines: Machines)
     assert "east" not in machines.skep("node", "list")
     said = machines.skep("logs", "-s", "over-1", "first", warned=True)
     assert said == "'first' has printed nothing yet\n"
+
+
+def test_a_node_gives_what_it_is_told_to_and_one_that_is_told_to_leave_does_so_at_once(machines: Machines) -> None:
+    machines.skep("session", "create", "makes-the-key")
+    east = machines.join("east", "--slots", "2", "--cpu", "3", "--memory", "32GB", "--labels", "ours")
+    note = str(machines.server.tell("HGETALL", "skep:leases:node"))
+    assert all(said in note for said in ('"slots":2', '"cpu":3', '"memory":32000000000'))
+    writer = machines.begin("run", workflow(machines, ', constraints: {ours: "true"}'))
+    machines.until((machines.gate / "first").exists)
+    machines.skep("node", "leave", "east")
+    assert east.wait(60) == 0  # though what it does has not ended
+    machines.join("west", "--labels", "ours")
+    (machines.gate / "open").touch()
+    assert writer.wait(60) == 0
 
 
 def test_a_password_in_the_command_line_is_refused_and_a_name_is_had_once(machines: Machines) -> None:

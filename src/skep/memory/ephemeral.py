@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 from skep.errors import Conflict, Unavailable
 from skep.memory import Change, Record
-from skep.memory.records import digest
+from skep.memory.records import decode, digest, encode
 
 
 class EphemeralShelf:
-    """What lies under any number of `EphemeralStore`s, and stays when they go: namespace -> key -> (place, record)."""
+    """What lies under any number of `EphemeralStore`s, and stays when they go.
+
+    It is namespace -> key -> (place, record as it is written).
+    """
 
     def __init__(self) -> None:
-        self.namespaces: dict[str, dict[str, tuple[int, Record]]] = {}
+        self.namespaces: dict[str, dict[str, tuple[int, bytes]]] = {}
         self.place = 0
 
 
@@ -35,32 +38,36 @@ class EphemeralStore:
         """See `MemoryStore.get`."""
         self._check_open()
         found = self._shelf.namespaces.get(namespace, {}).get(key)
-        return found[1] if found else None
+        return decode(found[1]) if found else None
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """See `MemoryStore.commit`."""
         self._check_open()
+        fresh = []
         for change in changes:
-            there = digest(await self.get(change.record.namespace, change.record.key))
-            if there not in (change.expect, digest(change.record)):
-                raise changed(change.record)
-        for change in changes:
+            record, state = change.record, digest(change.record)
+            there = digest(await self.get(record.namespace, record.key))
+            if there == state:
+                continue
+            if there != change.expect:
+                raise changed(record)
+            fresh.append((record.namespace, record.key, encode(record)))
+        for namespace, key, data in fresh:
             self._shelf.place += 1
-            kept = self._shelf.namespaces.setdefault(change.record.namespace, {})
-            kept[change.record.key] = self._shelf.place, change.record
+            self._shelf.namespaces.setdefault(namespace, {})[key] = self._shelf.place, data
 
     async def page(self, namespace: str, after: str = "", limit: int = 1000) -> list[Record]:
         """See `MemoryStore.page`."""
         self._check_open()
         kept = self._shelf.namespaces.get(namespace, {})
         keys = sorted((key for key in kept if key.encode() > after.encode()), key=str.encode)
-        return [kept[key][1] for key in keys[:limit]]
+        return [decode(kept[key][1]) for key in keys[:limit]]
 
     async def changes(self, namespace: str, after: int = 0, limit: int = 1000) -> list[tuple[int, Record]]:
         """See `MemoryStore.changes`."""
         self._check_open()
-        rows = sorted(self._shelf.namespaces.get(namespace, {}).values(), key=lambda row: row[0])
-        return [row for row in rows if row[0] > after][:limit]
+        rows = sorted(row for row in self._shelf.namespaces.get(namespace, {}).values() if row[0] > after)
+        return [(place, decode(data)) for place, data in rows[:limit]]
 
     async def heads(self) -> dict[str, int]:
         """See `MemoryStore.heads`."""

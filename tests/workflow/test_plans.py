@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from skep.core.model import AgentSpec, Foreach, Limits, Plan, Resources, Retries, Task, Vote
-from skep.core.terms import Notify
+from skep.core.terms import MemoryGrant, Notify
 from skep.core.topology import Shape
 from skep.errors import Invalid, NotFound
 from skep.workflow import Known, load, parse
@@ -224,3 +224,26 @@ def test_what_follows_from_another_mistake_is_not_told() -> None:
     with pytest.raises(Invalid) as caught:
         small(text)
     assert [line.split(": ")[1] for line in caught.value.message.splitlines()] == ["inputs.x", "agents.a", "tasks.b"]
+
+
+def test_what_agents_may_remember() -> None:
+    whole = "version: 1\n{}\nagents: {{bee: {{runtime: shell{}}}}}\ntasks: {{a: {{run: x}}}}\n"
+    assert small(whole.format("", "")).memory is None
+    plan = small(whole.format("memory: {read: [session/*], write: [lessons], prompt: 0}", ", memory: off"))
+    assert plan.memory == MemoryGrant(read=("session/*",), write=("lessons",), prompt=0)
+    assert plan.agents[0].memory == MemoryGrant(mode="off")
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("memory: {write: ['a@1']}", r"f.yaml:2:18: memory.write: expected a namespace"),
+        ("memory: {write: ['*a']}", r"f.yaml:2:18: memory.write: expected a namespace"),
+        ("memory: {wrote: [a]}", r"f.yaml:2:10: .*wrote"),
+        ("memory: {prompt: -1}", r"f.yaml:2:18: memory.prompt: expected a whole number"),
+        ("memory: yes please", r"f.yaml:2:9: memory: expected `on` or `off`"),
+    ],
+)
+def test_what_is_no_grant_is_named_with_its_place(given: str, place: str) -> None:
+    with pytest.raises(Invalid, match=place):
+        small(f"version: 1\n{given}\ntasks: {{a: {{run: x}}}}\n")

@@ -43,6 +43,7 @@ REFUSED = {
         "version: 1\nagents: {x: {runtime: claude, model: dear}}\ntasks: {a: {run: make}}",
         "'agents' is for people alone",
     ),
+    "memory": ("version: 1\nmemory: {write: ['*']}\ntasks: {a: {run: make}}", "'memory' is for people alone"),
     "limits": ("version: 1\nlimits: {cost_usd: 1000}\ntasks: {a: {run: make}}", "'limits' is for people alone"),
     "secrets": (tasks("  a: {run: make, secrets: [KEY]}"), "'secrets' is for people alone"),
     "with": (tasks("  a: {prompt: x, with: {model: dear}}"), "'with' is for people alone"),

@@ -23,7 +23,7 @@ from skep.core.task import Resources as Resources
 from skep.core.task import Retries as Retries
 from skep.core.task import Task as Task
 from skep.core.task import Vote as Vote
-from skep.core.terms import Command, Notify, Placement, Proposals, Service
+from skep.core.terms import Command, MemoryGrant, Notify, Placement, Proposals, Service
 from skep.core.topology import Shape
 
 TaskState = Literal[
@@ -94,6 +94,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
         budget: what all attempts of this kind together may cost in a session.
         rules: what it may do, before those of the session.
         sandbox: how it is confined, on top of what the session says.
+        memory: what it may remember and recall, in place of what the session says.
         options: what only the runtime knows (`with` in the workflow file).
     """
 
@@ -111,6 +112,7 @@ class AgentSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     budget: Budget | None = None
     rules: tuple[ToolRule, ...] = ()
     sandbox: Confinement | None = None
+    memory: MemoryGrant | None = None
     options: dict[str, Any] = field(default_factory=dict, name="with")
 
 
@@ -167,6 +169,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         topology: who may talk to whom.
         services: commands that run beside the tasks.
         elastic: whether nodes come and go: what none of them has now another may bring.
+        memory: what agents may remember and recall where they do not say it; None = nobody said.
         rehearsal: whether stand-ins take the place of the agents; then nothing of it is ever brought to the user's branch.
     """
 
@@ -190,6 +193,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     services: tuple[Service, ...] = ()
     rehearsal: bool = False
     elastic: bool = False
+    memory: MemoryGrant | None = None
 
 
 class Output(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -1,4 +1,5 @@
-"""What a plan says beside its tasks and agents: who is told, how agents are ranked, what tasks may propose."""
+"""What a plan says beside its tasks and agents: who is told, how agents are ranked, what tasks may propose,
+what agents may remember."""
 
 from __future__ import annotations
 
@@ -66,3 +67,18 @@ class Proposals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     depth: int = 2
     length: int = 10
     agents: tuple[str, ...] = ()
+
+
+class MemoryGrant(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What agents may do with the memory bank beyond their session's own namespace, and beyond reading `project`.
+
+    Args:
+        mode: `off`: nothing at all.
+        read, write: namespaces; one that ends with `*` stands for all that begin so. What may be written may be read.
+        prompt: tokens, roughly, of a prompt that are for what is remembered; 0 = none.
+    """
+
+    mode: Literal["on", "off"] = "on"
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    prompt: int = 1_500

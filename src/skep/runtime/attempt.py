@@ -28,6 +28,7 @@ from skep.core.model import AgentSpec, Cause, Cost, Output, Proposal, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
 from skep.errors import Invalid, SkepError, Unavailable
+from skep.memory.bank import Bank
 from skep.runtime import briefing, environment
 from skep.runtime.asking import Leave, otherwise
 from skep.runtime.bounds import bounds
@@ -61,7 +62,8 @@ TAIL_LINES = 200
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """The parts that attempts use, shared by all of them. `aside`: terminals that attempts cannot use up, for notifications."""
+    """The parts that attempts use, shared by all of them. `aside`: terminals that attempts cannot use up, for notifications.
+    `bank`: the memory of this node."""
 
     workspace: Workspace
     folder: Path
@@ -78,6 +80,7 @@ class Node(Struct, frozen=True, kw_only=True):
     prices: Callable[[Spent], Cost]
     secrets: Callable[[str, StartAttempt], Awaitable[dict[str, str]]]
     prompts: Path | None
+    bank: Bank | None = None
 
 
 def mode_of(task: Task) -> str:
@@ -312,13 +315,13 @@ class Work:
         return ending
 
     def _servers(self, runtime: Runtime, env: Mapping[str, str]) -> dict[str, Server]:
-        """The MCP servers that a client is handed: those of the workspace, and Skep's own if it has somebody to talk to."""
+        """The MCP servers that a client is handed: those of the workspace, and Skep's own: to talk, to remember."""
         named = self.spec.options.get("mcp")
         wanted = named if isinstance(named, list | tuple) else None
         found, left = declared.usable(str(self.node.folder), env, wanted, runtime.name) if runtime.wants else ({}, [])
         for words in left:
             self.report(Said(f"({words})"))
-        return found | (own(self.door.folder) if self.desk.talks else {})
+        return found | (own(self.door.folder) if self.desk.talks or self.desk.remembers else {})
 
     async def _told(self, runtime: Runtime, out: str) -> tuple[str, str]:
         """What an agent of a client is told, at the beginning and when it goes on; nothing for one that reads $SKEP_PROMPT."""

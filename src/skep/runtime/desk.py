@@ -1,4 +1,4 @@
-"""What an attempt may have done for its agent: messages, a question, a proposal. Whatever way it asks, this answers.
+"""What an attempt may have done for its agent: messages, a question, a proposal, memory. Whatever way it asks, this answers.
 
 Who asks is the attempt that this was made for; every change is fenced by its nonce. Nothing here approves, and a proposal is no
 more than one in a file: bounded, and taken by a person or by the session's rule.
@@ -26,7 +26,10 @@ from skep.core.proposals import refusal
 from skep.core.state import State
 from skep.core.topology import PERSON
 from skep.errors import Conflict, Denied, Exhausted, Unavailable
+from skep.memory.bank import Bank
+from skep.memory.trust import Author
 from skep.runtime.mail import written
+from skep.runtime.remembering import Remembering, granted, scope_of
 from skep.runtime.session import Session
 from skep.runtime.telling import told
 from skep.security.redact import Redactor, without
@@ -47,16 +50,28 @@ class Desk:
         session: its session.
         command: the attempt.
         now: wall-clock ms.
+        bank: the memory of this node; None = there is none.
     """
 
-    def __init__(self, session: Session, command: StartAttempt, now: Callable[[], int]) -> None:
+    def __init__(self, session: Session, command: StartAttempt, now: Callable[[], int], bank: Bank | None = None) -> None:
         self._session, self._command, self._now = session, command, now
         self._agent = command.agent
+        state = session.state
+        grant = granted(state.plan, state.specs.get(command.spec))
         #: Whether it has a voice: its agent is declared, and does not vote: who votes hears and tells nothing.
-        self.open = not command.task.ballot and command.agent in members(session.state.specs, session.state.limit)
+        self._voice = not command.task.ballot and command.agent in members(state.specs, state.limit)
+        #: Whether its agent is told of the bank: somebody said what agents may do with it.
+        self.remembers = bank is not None and not command.task.ballot and grant is not None and grant.mode == "on"
+        self._bank_there = bank is not None
+        self._memory: Remembering | None = None
+        if bank is not None and (self.remembers or (self._voice and grant is None)):
+            by = Author(trust="agent", agent=command.agent, session=session.name, task=command.task.id)
+            self._memory = Remembering(bank, scope_of(session.name, grant), by)
+        #: Whether it has a door at all.
+        self.open = self._voice or self.remembers
         #: Whether there is somebody to talk to, so that the agent is told of it.
-        self.talks = self.open and talks(session.state.plan, session.state.specs.values())
-        self.about = _about(session.state, command.agent) if self.talks else ""
+        self.talks = self._voice and talks(state.plan, state.specs.values())
+        self.about = _about(state, command.agent) if self.talks else ""
         self._named: dict[str, Any] = {"task": command.task.id, "n": command.n, "nonce": command.nonce}
         self._count = 0
         self._delegated: dict[str, dict[str, Any]] = {}
@@ -77,16 +92,33 @@ class Desk:
 
     async def serve(self, request: door.Request) -> Any:
         """Does what is asked. Raises SkepError, with the reason."""
-        if not self.open:
+        answer = self._answers.get(type(request)) or self._remembering(request)
+        if not self._voice and type(request) in self._answers:
             raise Denied(
                 f"task '{self._command.task.id}' talks to nobody: its agent is not declared, or it votes", "Go on without."
             )
-        answer = self._answers.get(type(request))
-        if answer is None:
-            raise Unavailable("there is no memory that agents share: not available", "Write it into your result, or into a file.")
         if self.secrets:
             request = msgspec.convert(without(msgspec.to_builtins(request), Redactor(self.secrets)), type(request))
         return await answer(request)
+
+    def _remembering(self, request: door.Request) -> Callable[[Any], Awaitable[Any]]:
+        """Who answers what is asked of the bank. Raises Denied, Unavailable."""
+        memory, name = self._memory, self._command.task.id
+        if self._command.task.ballot:
+            raise Denied(
+                f"'{name}' votes, and who votes reads nothing that others could put there", "Judge by what you were shown."
+            )
+        if memory is None and not self._bank_there:
+            raise Unavailable("there is no memory bank here: not available", "Write it into your result, or into a file.")
+        if memory is None:
+            why = f"task '{name}' has no part in the memory bank: its agent is not declared, or has `memory: off`"
+            raise Denied(why, "Go on without; `memory:` of the workflow file grants it.")
+        answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            door.Remember: memory.remember,
+            door.Recall: memory.recall,
+            door.Search: memory.search,
+        }
+        return answers[type(request)]
 
     async def _send(self, asked: door.Send) -> Any:
         given = inp.Send(

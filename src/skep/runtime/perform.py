@@ -196,7 +196,7 @@ class Performer:
             self._entered.add(session.name)
 
     def _desk(self, session: Session, command: StartAttempt) -> Desk:
-        return Desk(session, command, self._now)
+        return Desk(session, command, self._now, self.node.bank)
 
     def at_work(self, session: str) -> set[str]:
         """The tasks of a session for which something is being done here."""

@@ -18,7 +18,7 @@ from skep.core.model import AgentSpec, Limits, Plan, Task, Vote
 from skep.core.phase import gate_of, linked
 from skep.core.references import nearest
 from skep.core.rules import ToolRule
-from skep.core.terms import Notify, Proposals, Service
+from skep.core.terms import MemoryGrant, Notify, Proposals, Service
 from skep.core.topology import Shape
 from skep.errors import Invalid, NotFound
 from skep.workflow import check
@@ -120,6 +120,7 @@ def parse(
         services=tuple(Service(name=name, **one) for name, one in environment.get("services", {}).items()),
         rules=msgspec.convert(values.get("rules", ()), tuple[ToolRule, ...]),
         sandbox=_confined(values["sandbox"]) if "sandbox" in values else None,
+        memory=_memory(values["memory"]) if "memory" in values else None,
         proposals=_proposals(values.get("proposals", {})),
         notify=tuple(msgspec.convert(one, Notify) for one in values.get("notify", ())),
         topology=msgspec.convert(shape if isinstance(shape, dict) else {"kind": shape}, Shape),
@@ -247,12 +248,18 @@ def _gate(name: str, spec: Mapping[str, Any]) -> Task:
 def agent(name: str, spec: dict[str, Any], votes: bool) -> AgentSpec:
     """Agents are as many as there is work for, voters as many as there are to be votes."""
     confined = {"sandbox": _confined(spec["sandbox"])} if "sandbox" in spec else {}
-    return msgspec.convert({"name": name, "count": int(votes), **spec, **confined}, AgentSpec)
+    granted = {"memory": _memory(spec["memory"])} if "memory" in spec else {}
+    return msgspec.convert({"name": name, "count": int(votes), **spec, **confined, **granted}, AgentSpec)
 
 
 def _confined(value: Any) -> Confinement:
     """`on` or `off` alone stands for the mode."""
     return msgspec.convert({"mode": value} if isinstance(value, str) else value, Confinement)
+
+
+def _memory(value: Any) -> MemoryGrant:
+    """`on` or `off` alone stands for the mode."""
+    return msgspec.convert({"mode": value} if isinstance(value, str) else value, MemoryGrant)
 
 
 def _proposals(value: Any) -> Proposals:

@@ -144,6 +144,7 @@ def written(plan: Plan) -> str:
         "limits": _plain(plan.limits),
         "agents": {name: _plain(spec, "name") for name, spec in agents.items()},
         "verify": msgspec.to_builtins(plan.verify),
+        "memory": msgspec.to_builtins(plan.memory),
         "phases": {task.phase: _phase(task) for task in plan.tasks if task.gate},
         "tasks": {task.id: _task(task, gates) for task in plan.tasks if not task.gate},
     }

@@ -7,6 +7,7 @@ from typing import Any
 from skep.core.candidates import MAX_CANDIDATES
 from skep.core.model import PRIORITY_RANK
 from skep.core.phase import MAX_PHASES
+from skep.workflow.allowing import CONFINED, REMEMBERING, RULES
 from skep.workflow.deciding import PHASE, VOTE
 from skep.workflow.kinds import (
     Anything,
@@ -31,7 +32,6 @@ from skep.workflow.words import (
     COMMANDS,
     FILE,
     GLOB,
-    HOST,
     LABEL,
     NAME,
     NEED,
@@ -114,57 +114,6 @@ ENVIRONMENT = Record(
     },
 )
 
-RULE = Record(
-    "Rule",
-    "What is done when an agent wants to use a tool. It fits if everything that is given here does; the first that fits decides.",
-    {
-        "do": Field(Choice(("always", "ask", "never")), "Let it, ask a person each time, or refuse it.", required=True),
-        "tool": Field(Text("a tool's name; * is any text", most=200), "The tool, as the agent's client calls it."),
-        "command": Field(
-            Text("words of a command; * is any text", pattern=r"\S.*", most=1000),
-            "A shell command, word by word, such as `npm install *`. A `*` at the end stands for any further words.",
-        ),
-        "path": Field(
-            Text("a pattern of files such as src/**", most=1000), "Files that it names, in the worktree, or from / or ~/."
-        ),
-        "host": Field(Text("a host; * is any text", most=255), "A host that it addresses."),
-    },
-)
-RULES = ListOf(RULE, most=200, distinct=False)
-SANDBOX = Record(
-    "Sandbox",
-    "How programs are confined, on top of what `skep.toml` says; lists add up. See the manual's page on the sandbox.",
-    {
-        "mode": Field(
-            Choice(("on", "off")),
-            "Confined, or in so many words not: then they can do whatever you can.",
-            "what `skep.toml` says, else `on`",
-        ),
-        "network": Field(
-            ListOf(HOST, most=100),
-            "Hosts that may be reached, by Skep's proxy: `host` (ports 80 and 443), `host:port`, `*.host`, `*`. Private "
-            "addresses only where `host:port` names one.",
-            "no network, but for the models of coding clients",
-        ),
-        "read": Field(
-            ListOf(WORDS, most=100), "Further folders and files to read; relative ones from the workspace, `~` is your home."
-        ),
-        "write": Field(ListOf(WORDS, most=100), "Further folders and files to change."),
-        "credentials": Field(ListOf(NAME, most=20), "Clients whose credentials are shared, not copied: `claude`, `codex`, ..."),
-        "require": Field(ListOf(NAME, most=20), "Properties without which nothing is started: `skep doctor` lists them."),
-        "cpu": Field(Number(0, 100_000, whole=False), "Cores, for all processes of an attempt together."),
-        "memory": Field(Size(), "Main memory, together.", "three quarters of the machine's"),
-        "processes": Field(Number(0, 1_000_000), "Processes and threads at once.", "4096"),
-        "disk": Field(Size(), "Size of one file.", "16 GiB"),
-        "disk_total": Field(
-            Size(),
-            "What an attempt may add to its worktree, its own folder and its HOME, together; looked at now and then.",
-            "20 GiB",
-        ),
-    },
-)
-CONFINED = Either("`on`, `off` or a mapping (sandbox)", Choice(("on", "off")), mapping=SANDBOX)
-
 AGENT = Record(
     "Agent",
     "A kind of agent that this session may use.",
@@ -189,6 +138,9 @@ AGENT = Record(
         "rules": Field(RULES, "What it may do, asks about, may not do; looked at before those of the session."),
         "sandbox": Field(
             CONFINED, "How what it starts is confined: `off` says in so many words that it is not.", "as the session's"
+        ),
+        "memory": Field(
+            REMEMBERING, "What it may read and write of the memory bank, in place of the session's.", "the session's"
         ),
         "with": Field(
             BAG,
@@ -453,6 +405,7 @@ WORKFLOW = Record(
             "Whether tasks may propose further tasks.",
             "`ask`",
         ),
+        "memory": Field(REMEMBERING, "What agents may read and write of the memory bank.", "what `skep.toml` says"),
         "notify": Field(ListOf(NOTIFY, most=50, distinct=False), "Commands to run when something happens."),
         "tasks": Field(MapOf(TASK_ID, TASK, least=1, most=MAX_TASKS), "The tasks by id.", required=True),
     },

@@ -20,6 +20,11 @@ HOST = Text(
     r"(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?",
     most=260,
 )
+NAMESPACE = Text(
+    "a namespace of the memory bank, such as lessons, or session/* for all that begin so",
+    r"[^\s@*](?:[^@*\n\r\t]*[^\s@*])?\*?",
+    most=300,
+)
 CALLABLE = Text("a callable, module:function", r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*", most=500)
 WORDS = Text("text", most=10_000)
 COMMAND = Either(

@@ -147,10 +147,12 @@ def own() -> Mapping[str, Tool]:
 @cache
 def talking() -> Mapping[str, Tool]:
     """Those by which it reaches others: what they do is bounded by the runtime, so they need no leave."""
-    return {name: _talk(name) for name in TOOLS}
+    return {shown: _talk(name, shown) for name in TOOLS for shown in [f"{name}_memory" if name in _KINDS else name]}
 
 
-def _talk(name: str) -> Tool:
+def _talk(name: str, shown: str) -> Tool:
+    """A tool at the door. One that is called as one of the loop's own is shown under another name."""
+
     async def use(attempt: Attempt, ident: str, given: dict[str, Any]) -> str:
         async def do() -> str:
             done, text = await attempt.request(AtDoor(name, given))
@@ -158,9 +160,9 @@ def _talk(name: str) -> Tool:
                 raise Refused(text)
             return str(text)
 
-        return await used(attempt, ident, name, "read", given, do)
+        return await used(attempt, ident, shown, "read", given, do)
 
-    return Tool(ToolDefinition(name=name, parameters_json_schema=schema(name), description=described(name)), use)
+    return Tool(ToolDefinition(name=shown, parameters_json_schema=schema(name), description=described(name)), use)
 
 
 def _tool(name: str, kind: type[Struct], risk: Risk) -> Tool:

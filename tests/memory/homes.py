@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skep.memory import MemoryStore
 from skep.memory.ephemeral import EphemeralShelf, EphemeralStore
+from skep.memory.sqlite import SqliteStore
 
 
 class EphemeralHome:
@@ -19,3 +23,22 @@ class EphemeralHome:
 
     async def close(self) -> None:
         """Nothing is shared."""
+
+
+class SqliteHome:
+    """A state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def open(self) -> SqliteStore:
+        return await SqliteStore.open(self.folder)
+
+    async def close(self) -> None:
+        """Nothing is shared."""
+
+    @contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """Its file, in somebody else's hands."""
+        with closing(sqlite3.connect(self.folder / "memory.db", isolation_level=None)) as database:
+            yield database

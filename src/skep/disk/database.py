@@ -23,6 +23,12 @@ DURABILITY: dict[str, str | int] = {
     "busy_timeout": 250,
 }
 
+#: Values of the whole file, by name: of the first step of every ladder. `clean`: whether the last one to have it open closed it.
+MARKS = (
+    "CREATE TABLE mark (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "INSERT INTO mark VALUES ('clean', 1)",
+)
+
 
 def open_writer(path: Path, ladder: Sequence[Sequence[str]]) -> sqlite3.Connection:
     """Opens the one connection that writes, with every pragma of `DURABILITY`, its tables brought up to date.
@@ -100,3 +106,32 @@ def climb(database: sqlite3.Connection, ladder: Sequence[Sequence[str]]) -> None
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
+
+
+def mark(database: sqlite3.Connection, name: str, value: int | bytes | str) -> None:
+    """Keeps a value of the whole file."""
+    database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
+
+
+def marked(database: sqlite3.Connection, name: str) -> object:
+    """A value of the whole file, None if it was never kept."""
+    row = database.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
+
+
+def recover(database: sqlite3.Connection, path: Path) -> None:
+    """After an unclean stop: folds what the last writer left into the database, so that it lies on the disk whatever became of
+    its last sync, and checks the database.
+
+    Raises:
+        Invalid: it is damaged.
+        Unavailable: another program reads it.
+    """
+    busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise Unavailable(
+            f"another program reads {path}, so it cannot be checked", fix="Close it (a database shell?) and repeat."
+        )
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise Invalid(f"{path} is damaged: {found}", fix="Put the state folder back from a backup.")

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from skep.disk.database import explain_read, open_reader, open_writer
+from skep.disk.database import explain_read, mark, marked, open_reader, open_writer, recover
 from skep.disk.durable import make_folder, sync_folder
 from skep.errors import Invalid, Unavailable
 from skep.store import chain
@@ -49,18 +49,13 @@ class Files:
             ) from None
 
 
-def mark(database: sqlite3.Connection, name: str, value: int | bytes) -> None:
-    """Keeps a value of the whole store."""
-    database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
-
-
 def _open(path: Path, key: Key) -> Files:
     writer = open_writer(path, LADDER)
     try:
         _check_key(writer, path, key.secret)
-        unclean = _marked(writer, "clean") != 1
+        unclean = marked(writer, "clean") != 1
         if unclean:
-            _recover(writer, path)
+            recover(writer, path)
         mark(writer, "clean", 0)
         return Files(key, writer, open_reader(path), unclean)
     except BaseException:
@@ -68,29 +63,11 @@ def _open(path: Path, key: Key) -> Files:
         raise
 
 
-def _marked(database: sqlite3.Connection, name: str) -> object:
-    row = database.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchone()
-    return row[0] if row else None
-
-
 def _check_key(database: sqlite3.Connection, path: Path, secret: bytes) -> None:
     """The database remembers which key is its own: one message for the wrong key instead of a damaged log."""
     proof = chain.seal(secret, "key")
-    known = _marked(database, "key")
+    known = marked(database, "key")
     if known is None:
         mark(database, "key", proof)
     elif not isinstance(known, bytes) or not hmac.compare_digest(known, proof):
         raise Invalid(f"the key beside {path} is not the one it was written with", fix="Put the right key back from a backup.")
-
-
-def _recover(database: sqlite3.Connection, path: Path) -> None:
-    """Folds what the last writer left into the database, so that it lies on the disk whatever became of its last sync, and checks
-    the database."""
-    busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise Unavailable(
-            f"another program reads {path}, so it cannot be checked", fix="Close it (a database shell?) and repeat."
-        )
-    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise Invalid(f"{path} is damaged: {found}", fix="Put the state folder back from a backup.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skep.disk.database import MARKS
 from skep.store.chain import LAST_EVENT
 
 #: A row of `log` is found by one number, session << 40 | last event: one tree then holds every log in order, without an index.
@@ -11,8 +12,7 @@ LAST_SESSION = 2 ** (63 - SEQ_BITS) - 1
 #: Step n takes a database from version n to n + 1. A step that was released is never changed.
 LADDER: tuple[tuple[str, ...], ...] = (
     (
-        "CREATE TABLE mark (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-        "INSERT INTO mark VALUES ('clean', 1)",
+        *MARKS,
         """CREATE TABLE session (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, seal BLOB NOT NULL, note TEXT NOT NULL)""",
         """CREATE TABLE log (place INTEGER PRIMARY KEY, first INTEGER NOT NULL, epoch INTEGER NOT NULL, batch BLOB NOT NULL,

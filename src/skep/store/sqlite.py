@@ -17,12 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from skep.disk.database import explain_read
+from skep.disk.database import explain_read, mark
 from skep.disk.writer import FOLD_AFTER, Writer
 from skep.errors import Conflict, Exhausted, SkepError, Unavailable
 from skep.store import Append, Head, SessionRow, Taken, chain, letters
 from skep.store.chain import LAST_EVENT
-from skep.store.folder import Files, mark
+from skep.store.folder import Files
 from skep.store.schema import LAST_SESSION, place
 from skep.store.snapshots import Snapshots
 

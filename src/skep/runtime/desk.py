@@ -29,7 +29,7 @@ from skep.errors import Conflict, Denied, Exhausted, Unavailable
 from skep.memory.bank import Bank
 from skep.memory.trust import Author
 from skep.runtime.mail import written
-from skep.runtime.remembering import Remembering, granted, scope_of
+from skep.runtime.recall import Remembering, granted, scope_of
 from skep.runtime.session import Session
 from skep.runtime.telling import told
 from skep.security.redact import Redactor, without

@@ -20,7 +20,7 @@ from skep.memory.bank import PERSON, Bank
 from skep.memory.draft import Draft
 from skep.memory.ephemeral import EphemeralStore
 from skep.memory.trust import Author
-from skep.runtime import remembering
+from skep.runtime import recall
 from skep.runtime.desk import Desk
 from skep.runtime.loop import Loop
 from skep.store.ephemeral import EphemeralBlobs, EphemeralDisk
@@ -162,19 +162,19 @@ async def test_secrets_are_taken_out_before_anything_is_kept(bank: Bank, make: M
 
 
 async def test_an_attempt_writes_so_much_and_no_more(bank: Bank, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembering, "MAX_WRITTEN", 5)
+    monkeypatch.setattr(recall, "MAX_WRITTEN", 5)
     desk = make()
     answers = await asyncio.gather(*(desk.serve(Remember(key=f"k{n}", value=n)) for n in range(8)), return_exceptions=True)
     assert sum(isinstance(answer, Exhausted) for answer in answers) == 3
     assert len(await bank.list()) == 5
-    monkeypatch.setattr(remembering, "MAX_BYTES", 100)
+    monkeypatch.setattr(recall, "MAX_BYTES", 100)
     with pytest.raises(Exhausted, match="100 bytes"):
         await make().serve(Remember(key="k", value="x" * 100))
 
 
 async def test_what_is_large_is_cut_in_a_search_and_refused_where_it_is_too_large(bank: Bank, make: Make) -> None:
     await kept(bank, "project", "long", "x" * 10_000)
-    await kept(bank, "project", "huge", "x" * (remembering.MAX_VALUE + 1))
+    await kept(bank, "project", "huge", "x" * (recall.MAX_VALUE + 1))
     desk = make()
     (hit,) = (await desk.serve(Search(query="long")))["found"]
     assert len(hit["value"]) < 5_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.resources import files
 
 
 class Script:
@@ -12,3 +13,8 @@ class Script:
         self.text = text
         # What the server calls it; nothing is secured by it.
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def read(package: str, *names: str) -> Script:
+    """The script made of a package's `scripts/<name>.lua`, one behind the other: what several share comes first."""
+    return Script("".join((files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8") for name in names))

@@ -14,12 +14,13 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from skep.errors import Conflict, Invalid, NotFound, Unavailable
-from skep.memory import RULES, Change, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
+from skep.memory import RULES, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
 from skep.memory.cache import Cache
 from skep.memory.clocks import Hybrid
 from skep.memory.draft import Draft
 from skep.memory.indexing import Indexing
-from skep.memory.limits import INLINE, check_key, check_namespace, decode_value, measured
+from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_value, measured
+from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
 from skep.memory.records import Rule, deleted, digest, identity, join, resolved, unexpired, written
 from skep.memory.trust import Author, check_may_replace
@@ -67,6 +68,8 @@ class Bank:
         self._clock = Hybrid()
         self._writing: dict[tuple[str, str], _Turn] = {}
         self._indexing = Indexing(store, finder) if finder is not None else None
+        #: What was at checkpoints, and who goes on from there.
+        self.pins = Pins(store, now)
         #: Counts what was changed here.
         self._written = 0
         #: Called with each record that was changed here, or may have been; must not wait.
@@ -176,10 +179,15 @@ class Bank:
 
     # What is recalled
 
-    async def get(self, key: str, *, namespace: str) -> Entry:
-        """A key's value as it is now, of several the one that counts. Raises NotFound; Unavailable for a value that is lost."""
+    async def get(self, key: str, *, namespace: str, at: str = "") -> Entry:
+        """A key's value as it is now, of several the one that counts; as it was at a pin, if `at` names one.
+
+        Raises NotFound; Unavailable for a value that is lost.
+        """
+        place = await self.pins.place(namespace, at) if at else 0
         for _ in range(HOPS):
-            found = self._read(await self.record(namespace, key))
+            record = await (self.pins.read_at(namespace, place, key) if at else self.record(namespace, key))
+            found = self._read(record)
             if found is None:
                 raise missing(namespace, key)
             if not found.alias:
@@ -192,7 +200,7 @@ class Bank:
         found = self._cache.get(namespace, key)
         if found is None:
             before = self._written
-            found = await self.store_below.get(namespace, key)
+            found = await self.pins.read(namespace, key)
             # Else it may be older than what a change puts there.
             if found is not None and before == self._written and (namespace, key) not in self._writing:
                 self._cache.put(found)
@@ -204,12 +212,21 @@ class Bank:
         found = unexpired(record, self.now()).entries if record else ()
         return tuple([await self.whole(entry) for entry in found])
 
-    async def list(self, wanted: Filter = Filter(), after: tuple[str, str] = ("", ""), limit: int = 100) -> list[Entry]:  # noqa: B008 - it is frozen
-        """Entries that a filter lets through, by namespace and key, behind (namespace, key) `after`; large values left out."""
+    async def list(
+        self,
+        wanted: Filter = Filter(),  # noqa: B008 - it is frozen
+        after: tuple[str, str] = ("", ""),
+        limit: int = 100,
+        at: str = "",
+    ) -> list[Entry]:
+        """Entries that a filter lets through, by namespace and key, behind (namespace, key) `after`; large values left out.
+
+        `at`: a pin that all of these namespaces have: as it was there. Raises NotFound if one does not.
+        """
         names = wanted.namespaces or tuple(name for name in await self.namespaces())
         found: list[Entry] = []
         for name in sorted(name for name in names if name >= after[0]):
-            async for entry in self._entries(name, after[1] if name == after[0] else ""):
+            async for entry in self._entries(name, after[1] if name == after[0] else "", at):
                 if matches(entry, wanted) and not entry.alias:
                     found.append(entry)
                     if len(found) >= limit:
@@ -218,7 +235,12 @@ class Bank:
 
     async def namespaces(self) -> dict[str, int]:
         """Namespaces that were ever written to, by name, each with the place of its last change; those of copies left out."""
-        return {name: place for name, place in (await self.store_below.heads()).items() if "@" not in name}
+        heads = await self.store_below.heads()
+        found = {name: place for name, place in heads.items() if COPY not in name}
+        for name in [name[:-1] for name in heads if name.endswith(COPY) and name[:-1] not in found]:
+            if await self.pins.base(name):  # it has nothing of its own yet
+                found[name] = 0
+        return found
 
     async def search(self, search: Search) -> Found:
         """What fits a text best: an exact key first, then by words and by meaning."""
@@ -255,9 +277,10 @@ class Bank:
                 found.update(entry.blob for entry in record.entries if entry.blob)
         return found
 
-    async def records(self, namespace: str, after: str = "") -> AsyncIterator[Record]:
-        """All records of a namespace by key, deleted ones too."""
-        while page := await self.store_below.page(namespace, after):
+    async def records(self, namespace: str, after: str = "", at: str = "") -> AsyncIterator[Record]:
+        """All records of a namespace by key, deleted ones too; as they were at a pin, if `at` names one."""
+        place = await self.pins.place(namespace, at) if at else 0
+        while page := await (self.pins.page_at(namespace, place, after) if at else self.pins.page(namespace, after)):
             for record in page:
                 yield record
             after = page[-1].key
@@ -270,11 +293,19 @@ class Bank:
             await self._indexing.start()
 
     async def forget(self, namespace: str) -> None:
-        """Drops a namespace whole: nothing is left that says what was deleted. Only where no other machine has it."""
-        self._cache.clear(namespace)
-        await self.store_below.drop(namespace)
-        if self._indexing is not None:
-            await self._indexing.forget(namespace)
+        """Drops a namespace whole: nothing is left that says what was deleted. Only where no other machine has it.
+
+        Namespaces that go on from it keep what they read of it.
+        """
+
+        async def drop() -> None:
+            await self.store_below.drop(namespace)
+            self._written += 1
+            self._cache.clear(namespace)
+            if self._indexing is not None:
+                await self._indexing.forget(namespace)
+
+        await self.pins.let_go(namespace, drop)
 
     async def close(self) -> None:
         """Ends indexing, and closes the store."""
@@ -285,23 +316,27 @@ class Bank:
     async def _changed(self, namespace: str, key: str, write: Callable[[Record | None], tuple[Record, T]]) -> T:
         """Reads a record, makes another of it and keeps that; again if somebody was faster. One at a time for each key."""
         async with self._turn(namespace, key):
-            for _ in range(TRIES):
-                record = self._cache.get(namespace, key) or await self.store_below.get(namespace, key)
-                made, answer = write(record)
-                if digest(made) == digest(record):
+            await self.pins.enter(namespace)
+            try:
+                for _ in range(TRIES):
+                    record = self._cache.get(namespace, key) or await self.pins.read(namespace, key)
+                    made, answer = write(record)
+                    if digest(made) == digest(record):
+                        return answer
+                    try:
+                        await self.store_below.commit(await self.pins.change(record, made))
+                    except Conflict:
+                        self._cache.drop(namespace, key)
+                        continue
+                    except BaseException:
+                        self._cache.drop(namespace, key)
+                        self._tell(made)  # it may be there or not: whoever hears of it looks
+                        raise
+                    self._cache.put(made)
+                    self._tell(made)
                     return answer
-                try:
-                    await self.store_below.commit([Change(made, digest(record))])
-                except Conflict:
-                    self._cache.drop(namespace, key)
-                    continue
-                except BaseException:
-                    self._cache.drop(namespace, key)
-                    self._tell(made)  # it may be there or not: whoever hears of it looks
-                    raise
-                self._cache.put(made)
-                self._tell(made)
-                return answer
+            finally:
+                self.pins.leave(namespace)
         raise Conflict(f"'{key}' in '{namespace}' is changed all the time by others", "Try again.")
 
     def _tell(self, record: Record) -> None:
@@ -328,8 +363,8 @@ class Bank:
             return None
         return found if matches(found, wanted) else None
 
-    async def _entries(self, namespace: str, after: str) -> AsyncIterator[Entry]:
-        async for record in self.records(namespace, after):
+    async def _entries(self, namespace: str, after: str, at: str) -> AsyncIterator[Entry]:
+        async for record in self.records(namespace, after, at):
             if (entry := self._read(record)) is not None:
                 yield entry
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from skep.errors import SkepError, Unavailable
 from skep.memory import Finder, MemoryStore
+from skep.memory.limits import COPY
 
 #: Changes that are brought in at once.
 BATCH = 500
@@ -35,7 +36,7 @@ class Indexing:
             if namespace not in there:
                 await self.finder.forget(namespace)
         for namespace, place in there.items():
-            if place != known.get(namespace, 0):
+            if COPY not in namespace and place != known.get(namespace, 0):
                 self.wake(namespace)
         self._task = asyncio.get_running_loop().create_task(self._run())
 

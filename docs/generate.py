@@ -17,6 +17,7 @@ from skep.core.health import Health, Resize
 from skep.core.placement import PROFILES
 from skep.core.transitions import TRANSITIONS
 from skep.interfaces.cli import reference as cli
+from skep.memory import Entry, Filter, Found, Hit
 from skep.observe import reference as observed
 from skep.runtime import choice, kept, mail, swarms, views
 from skep.runtime.ready import Readiness
@@ -24,6 +25,7 @@ from skep.terminals.pool import Latency, Stats
 from skep.workflow import fleet
 
 CHOICE = (choice.ChoiceView, choice.CandidateView, choice.BallotView, choice.VoteView, mail.MailView, Message)
+REMEMBERED = (Entry, Found, Hit, Filter)
 FOLDER = Path(__file__).parent / "reference"
 
 
@@ -80,6 +82,7 @@ def setting_reference() -> str:
         ("store", config.StoreConfig),
         ("backup", config.BackupConfig),
         ("publish", config.PublishConfig),
+        ("memory", config.MemoryConfig),
     ):
         parts += ["", f"## [{name}]", "", first_line(kind), "", table(kind)]
     return "\n".join(parts) + "\n"
@@ -107,6 +110,7 @@ def view_reference() -> str:
         Stats,
         Latency,
         *CHOICE,
+        *REMEMBERED,
     ):
         parts += ["", f"## {kind.__name__}", "", first_line(kind), "", table(kind)]
     return "\n".join(parts) + "\n"

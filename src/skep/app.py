@@ -30,6 +30,7 @@ from skep.core.model import Answer, Plan, Task
 from skep.core.placement import INPROCESS, Explanation
 from skep.core.state import State
 from skep.errors import Conflict, NotFound, SkepError
+from skep.memories import Memory
 from skep.runtime import checkup as machine
 from skep.runtime import requests as rq
 from skep.runtime.checkup import Finding
@@ -126,9 +127,9 @@ class Skep:
     ) -> None:
         self.workspace = workspace.expanduser().resolve()
         self.by = by
-        self._config = config
-        self._agents = agents
-        self._role = role
+        self._config, self._agents, self._role = config, agents, role
+        #: What agents and people keep for later.
+        self.memory = Memory(self.call)
         self._door: Door | None = None
 
     async def __aenter__(self) -> Skep:

@@ -165,6 +165,24 @@ class PlannerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What agents and people keep for later.
+
+    `store`: sqlite, markdown, redis or sqlite+redis; empty = sqlite. `folder`: where Markdown files lie, one of their own outside
+    of the repository; empty = `memory/notes` in the state folder. `embedder`: who tells what means much the same. `cache`: bytes
+    of entries in memory. `read`, `write`: namespaces that sessions may read and write besides their own. `prompt`: tokens of a
+    task's prompt that may tell what is remembered; 0 = none.
+    """
+
+    store: Literal["", "sqlite", "markdown", "redis", "sqlite+redis"] = ""
+    folder: str = ""
+    embedder: str = "hashed"
+    cache: int = 64 << 20
+    read: tuple[str, ...] = ("project",)
+    write: tuple[str, ...] = ()
+    prompt: int = 1_500
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings.
 
@@ -182,6 +200,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     backup: BackupConfig = BackupConfig()
     publish: PublishConfig = PublishConfig()
     planner: PlannerConfig = PlannerConfig()
+    memory: MemoryConfig = MemoryConfig()
     types: dict[str, dict[str, Any]] = field(default_factory=dict)
     prices: dict[str, PriceConfig] = field(default_factory=dict)
     rules: tuple[RuleConfig, ...] = ()
@@ -303,6 +322,10 @@ def _checked(config: Config, path: Path) -> Config:
         raise Invalid(f"{path}: backup.every is '{config.backup.every[:40]}'", "Write such as 30m, 1h or 1d; a minute at least.")
     if not 1 <= config.backup.keep <= 10_000:
         raise Invalid(f"{path}: backup.keep is {config.backup.keep}", "Use 1 to 10000.")
+    if not 0 <= config.memory.cache <= 1 << 40:
+        raise Invalid(f"{path}: memory.cache is {config.memory.cache}", "Use 0 (none) to 1099511627776 bytes.")
+    if not 0 <= config.memory.prompt <= 100_000:
+        raise Invalid(f"{path}: memory.prompt is {config.memory.prompt}", "Use 0 (none) to 100000 tokens.")
     return _checked_store(config, path)
 
 

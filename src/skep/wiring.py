@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,6 +23,8 @@ from skep.agents.python import PythonRuntime
 from skep.agents.shell import ShellRuntime
 from skep.config import STATE, TRANSCRIPTS, Config, load
 from skep.errors import Invalid
+from skep.memory.bank import Bank
+from skep.memory.opening import open_bank
 from skep.runtime import environment, usable
 from skep.runtime.attempt import Node
 from skep.runtime.checkup import Finding
@@ -83,6 +86,15 @@ async def _kept(config: Config, state: Path, clock: SystemClock, role: Role | No
         await kept.close()
         raise
     return kept
+
+
+async def _bank(config: Config, state: Path, kept: Stores, clock: SystemClock) -> Bank:
+    """What is remembered here; the stores are closed if it cannot be opened."""
+    try:
+        return await open_bank(config.memory, None if config.store.url == MEMORY else state / "memory", clock.now, kept.blobs)
+    except BaseException:
+        await kept.close()
+        raise
 
 
 def _carried(workspace: GitWorkspace, kept: Stores, config: Config) -> Commits | None:
@@ -196,6 +208,13 @@ async def runtimes_here(folder: Path, login: str | None = None) -> list[Finding]
             await wards.close()
 
 
+async def _close(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Closes what was opened in this order: the last one goes first, and all of them go."""
+    async with AsyncExitStack() as stack:
+        for step in steps:
+            stack.push_async_callback(step)
+
+
 async def assemble(folder: Path, config: Config, role: Role | None = None) -> Parts:
     """Everything an owner of the workspace needs, started.
 
@@ -210,6 +229,7 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
     workspace = await _workspace(folder, state, role, config.store.url not in ("", MEMORY))
     # Last of what may fail: nothing of the above has to be closed again.
     kept = await _kept(config, state, clock, role)
+    bank = await _bank(config, state, kept, clock)
     commits = _carried(workspace, kept, config)
     here = replace(role.here if role is not None else _here(state, kept), place=place(state))
     shared, published = _together(kept, role), publishers(config, kept.log, clock)
@@ -237,30 +257,21 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
         prompts=folder / config.prompts.folder if config.prompts.folder else None,
     )
 
-    async def close() -> None:
-        async with AsyncExitStack() as stack:  # the last one goes first, and all of them go
-            stack.push_async_callback(kept.close)
-            stack.push_async_callback(node.recorder.close)
-            if published is not None:
-                stack.push_async_callback(published.close)
-            stack.push_async_callback(wards.close)
-            for runtime in made.values():
-                stack.push_async_callback(runtime.close)
-            stack.push_async_callback(inprocess.close)
-
+    open_later = [one.close for one in (published, wards, *made.values(), inprocess) if one is not None]
     return Parts(
         config=config,
         folder=folder,
         state=state,
         log=kept.log,
         blobs=kept.blobs,
+        bank=bank,
         workspace=workspace,
         performer=Performer(node, inprocess, clock.now, calls=role is None or role.calls or not role.serves),
         clock=clock,
         here=here,
         shared=shared,
         terminals=pool.stats,
-        close=close,
+        close=partial(_close, kept.close, bank.close, node.recorder.close, *open_later),
         listing=kept.listing,
         commits=commits,
         recordings=kept.recordings,

@@ -215,7 +215,7 @@ class Machine:
         parts: Any = {"performer": self.performer, "clock": self.clock, "here": self.here, "shared": shared}
         nothing: Any = None
         self.log = SharedLog(self.way)
-        for name in ("config", "blobs", "workspace", "terminals", "close"):
+        for name in ("config", "blobs", "bank", "workspace", "terminals", "close"):
             parts[name] = nothing
         whole = Parts(folder=Path(), state=Path(), log=self.log, **parts)
         self.live = SimLive(whole, nothing)

@@ -27,6 +27,7 @@ FLOORS = {
     "plugins": 4,
     "wiring": 4,
     "app": 5,
+    "memories": 5,
     "nodes": 6,
     "fleets": 6,
     "interfaces": 7,

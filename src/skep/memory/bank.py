@@ -109,7 +109,11 @@ class Bank:
                 made = replace(made, counts={made.writer: (made.stamp, draft.value)})
             return written(record, made), made
 
-        return await self._changed(namespace, key, write)
+        try:
+            return await self._changed(namespace, key, write)
+        finally:
+            if entry.blob and self._blobs is not None:
+                await self._blobs.unpin(entry.blob)  # the record names it now, or nothing does
 
     async def add(self, key: str, amount: float, *, namespace: str, by: Author = PERSON) -> Entry:
         """Adds to a counter, which begins at 0; what is added elsewhere at the same time counts too. Raises as `store`."""
@@ -184,16 +188,21 @@ class Bank:
 
         Raises NotFound; Unavailable for a value that is lost.
         """
+        return await self.whole(await self.find(key, namespace=namespace, at=at))
+
+    async def find(self, key: str, *, namespace: str, at: str = "") -> Entry:
+        """As `get`, without the value if that is large. Raises NotFound."""
         place = await self.pins.place(namespace, at) if at else 0
+        wanted = key
         for _ in range(HOPS):
             record = await (self.pins.read_at(namespace, place, key) if at else self.record(namespace, key))
             found = self._read(record)
             if found is None:
-                raise missing(namespace, key)
+                break
             if not found.alias:
-                return await self.whole(found)
+                return found
             key = found.alias
-        raise missing(namespace, key)
+        raise missing(namespace, wanted)
 
     async def record(self, namespace: str, key: str) -> Record | None:
         """All that is kept of a key, with its clock; None if it never was there."""
@@ -243,7 +252,7 @@ class Bank:
         return found
 
     async def search(self, search: Search) -> Found:
-        """What fits a text best: an exact key first, then by words and by meaning."""
+        """What fits a text best: an exact key first, then by words and by meaning. Large values are left out."""
         hits: dict[tuple[str, str], Hit] = {}
         names = search.filter.namespaces or tuple(await self.namespaces())
         for name in names if search.text else ():
@@ -358,7 +367,7 @@ class Bank:
         """The entry that a key leads to, if there is one and the filter lets it through."""
         try:
             check_key(key)
-            found = await self.get(key, namespace=namespace)
+            found = await self.find(key, namespace=namespace)
         except (Invalid, NotFound):
             return None
         return found if matches(found, wanted) else None

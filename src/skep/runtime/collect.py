@@ -36,8 +36,9 @@ async def collect(parts: Parts) -> int:
     Of the processes that share a store one does it, each day: what a log names that it has not read it would remove. One that was
     only invited cannot read them all, and does not.
 
-    What the commits of sessions are sent in, and what their attempts printed, stays as long as the session is there. Entries of
-    the list of commits that are damaged name nothing any more: they are passed over, and the mark's file says which.
+    What memory keeps stays. What the commits of sessions are sent in, and what their attempts printed, stays as long as the
+    session is there. Entries of the list of commits that are damaged name nothing any more: they are passed over, and the mark's
+    file says which.
 
     What sessions that are gone have in a shared repository goes too.
 
@@ -80,6 +81,7 @@ async def collect(parts: Parts) -> int:
             passed += [f"session {row.session}: where commit {ascii(commit[:64])[1:-1]} lies" for commit in damaged[:NAMED]]
         if parts.recordings is not None:
             named |= await parts.recordings.blobs(row.session)
+    named |= await parts.bank.blobs()
     await asyncio.to_thread(mark.write_text, "\n".join(passed[:NAMED]), "utf-8")
     swept = await parts.blobs.sweep(frozenset(named), now - DAY)
     if parts.commits is not None:

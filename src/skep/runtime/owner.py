@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from skep.config import STATE
 from skep.core.events import Event
 from skep.errors import Denied, Invalid, Unavailable
+from skep.runtime import memory_requests as mq
 from skep.runtime import requests as rq
 from skep.runtime.live import CLOSED
 from skep.runtime.parts import Parts
@@ -258,7 +259,8 @@ def _repeatable(request: rq.Request[Any]) -> bool:
         | rq.Export
         | rq.BackUp
         | rq.Backups
-        | rq.Diff,
+        | rq.Diff
+        | mq.Repeatable,
     )
 
 

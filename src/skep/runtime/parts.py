@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from skep.config import Config
+from skep.memory.bank import Bank
 from skep.runtime import node
 from skep.runtime.perform import Performer
 from skep.runtime.publishers import Publishers
@@ -25,6 +26,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     state: Path
     log: Log
     blobs: Blobs
+    bank: Bank
     workspace: Workspace
     performer: Performer
     clock: node.SystemClock

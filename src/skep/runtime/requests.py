@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
@@ -15,16 +15,12 @@ from skep.runtime.choice import ChoiceView
 from skep.runtime.costs import CostView
 from skep.runtime.kept import BackupView, PruneView, RecordingView
 from skep.runtime.mail import Handed, MailView
+from skep.runtime.memory_requests import AboutMemory
 from skep.runtime.ready import Readiness
+from skep.runtime.request import Request as Request
 from skep.runtime.swarms import FleetView, FormedView
 from skep.runtime.views import Brief, ClaimView, InquiryView, Landing, Need, Result, SessionView, TaskView
 from skep.terminals.pool import Stats
-
-R = TypeVar("R")
-
-
-class Request(Struct, Generic[R], frozen=True, kw_only=True):
-    """Asked of the owner; answered with an R."""
 
 
 class OwnerView(Struct, frozen=True, kw_only=True):
@@ -488,6 +484,7 @@ AnyRequest = (
     | Recordings
     | GetRecording
     | LookOn
+    | AboutMemory
 )
 
 #: Request -> type of its answer, for decoding what comes through the socket.

@@ -36,6 +36,7 @@ from skep.runtime.parts import Parts
 from skep.runtime.prices import Prices
 from skep.runtime.ready import Readiness, readiness
 from skep.runtime.recordings import Recordings
+from skep.runtime.remembering import Remembering
 from skep.runtime.results import Results, find, missing
 from skep.runtime.sealed_secrets import Giver
 from skep.runtime.session import Session, resting
@@ -111,6 +112,7 @@ class Sessions:
             **self._claims.answers,
             **Fleets(self, parts).answers,
             **Recordings(self, parts).answers,
+            **Remembering(parts.bank).answers,
             rq.Inquire: Inquiries(self, parts).inquire,
         }
 

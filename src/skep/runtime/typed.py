@@ -43,7 +43,7 @@ def typed(given: S, tasks: Sequence[Any] = ()) -> S:
     for number, task in enumerate(tasks):
         for name in ("args", "item", "metadata", "options"):
             if value := getattr(task, name):
-                _check_plain(value, f"tasks[{number}].{name}")
+                check_plain(value, f"tasks[{number}].{name}")
     return found
 
 
@@ -54,7 +54,8 @@ def path(given: Any, name: str) -> Path:
     return Path(given)
 
 
-def _check_plain(value: Any, place: str) -> None:
+def check_plain(value: Any, place: str) -> None:
+    """Raises Invalid, naming the place, for what JSON does not know."""
     try:
         plain(value, place)
     except NotPlain as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from skep.interfaces.cli import exits, place
+from skep.interfaces.cli.moments import moment
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import command, json_option, session_option
 from skep.interfaces.cli.words import clock, count, one_line
@@ -97,7 +97,7 @@ def restore(name: str, source: str, until: str, as_json: bool) -> None:
     """
     from skep.core.fleet import SYSTEM
 
-    at = _moment(until) if until else 0
+    at = moment("--at", until)
 
     async def work() -> None:
         async with place.hive(found=not source) as hive:
@@ -115,11 +115,3 @@ def restore(name: str, source: str, until: str, as_json: bool) -> None:
             out.line(f"{view.name} goes on from its backup; next: skep resume {view.name}")
 
     place.go(work())
-
-
-def _moment(text: str) -> int:
-    """A point in time as ms; local unless it says its zone."""
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        raise click.UsageError(f"--at '{text[:40]}' is no time: write such as 2026-11-21T18:30.") from None

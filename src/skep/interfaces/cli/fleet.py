@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from skep.interfaces.cli import exits, place
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import Command, Finite, Group, json_option, redis_option
+from skep.interfaces.cli.tables import table
 from skep.interfaces.cli.words import count, duration, one_line
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def list_(as_json: bool) -> None:
         )
         for one in found
     ]
-    _table(("fleet", "health", "swarms", "slots", "running", "waiting"), rows, out)
+    table(("fleet", "health", "swarms", "slots", "running", "waiting"), rows, out)
     if not rows:
         out.line("there is no fleet; `skep fleet init FILE` forms one")
 
@@ -124,7 +124,7 @@ def status(name: str, as_json: bool) -> None:
     for one in found:
         _head(one, out)
         rows = [_swarm(swarm) for swarm in one.swarms]
-        _table(("swarm", "session", "state", "slots", "running", "waiting", "done", "failed", "labels"), rows, out)
+        table(("swarm", "session", "state", "slots", "running", "waiting", "done", "failed", "labels"), rows, out)
         if one.owed:
             out.line(f"{count(one.owed, 'task')} still to be handed over to their sessions: whoever carries sessions out does it")
     if not found:
@@ -195,7 +195,7 @@ def resources(name: str, apply_: bool, as_json: bool) -> None:
         (one.swarm, str(one.slots), f"{one.used:.0%}" if one.used >= 0 else "-", duration(one.watched / 1000), _advice(one))
         for one in sizes
     ]
-    _table(("swarm", "slots", "used", "watched", ""), rows, out)
+    table(("swarm", "slots", "used", "watched", ""), rows, out)
     if made is not None:
         _changed(made, False, out)
 
@@ -309,18 +309,3 @@ def _head(one: FleetView, out: Out) -> None:
 
 def _word(state: Word) -> tuple[str, str]:
     return state, COLOURS[state]
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], out: Out) -> None:
-    """Columns on a terminal; on a pipe the cells of a row with a tab between, without the head."""
-    if not out.terminal:
-        for row in rows:
-            out.line("\t".join(one_line(cell, 100) for cell in row))
-        return
-    shown = [tuple(one_line(cell, 60) for cell in row) for row in rows]
-    if not shown:
-        return
-    wide = [max(len(row[n]) for row in [head, *shown]) for n in range(len(head))]
-    for number, row in enumerate([head, *shown]):
-        text = "  ".join(f"{cell:{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
-        out.line((text, "dim" if number == 0 else ""))

@@ -66,6 +66,9 @@ SECTIONS: dict[str, dict[str, Spot]] = {
         "receipt": Spot("receipt", "receipt", "Write a signed record of what a session did."),
         "verify-receipt": Spot("receipt", "verify_receipt", "Check such a record, offline."),
     },
+    "Memory": {
+        "memory": Spot("memory", "memory", "Keep things for later, and find what was kept."),
+    },
     "Several machines": {
         "fleet": Spot("fleet", "fleet", "Distribute tasks among many sessions; see how they stand."),
         "node": Spot("node", "node", "Carry out attempts on this machine; list, invite, drain nodes."),
@@ -83,7 +86,7 @@ SECTIONS: dict[str, dict[str, Spot]] = {
     },
 }
 #: Commands of the manual that are still to come: asking for one is answered, not guessed at.
-LATER = frozenset({"memory", "up", "mcp"})
+LATER = frozenset({"up", "mcp"})
 
 
 class Command(click.Command):

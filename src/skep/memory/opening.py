@@ -1,0 +1,44 @@
+"""The bank that the settings name, opened: store, index and embedder picked by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from skep.config import MemoryConfig
+from skep.errors import Unavailable
+from skep.memory import MemoryStore
+from skep.memory.bank import Bank
+from skep.store import Blobs
+
+
+async def open_bank(config: MemoryConfig, folder: Path | None, now: Callable[[], int], blobs: Blobs) -> Bank:
+    """Opens the bank of a state folder, and begins to index what it keeps.
+
+    Args:
+        folder: where it lies; None = nothing is kept.
+        now: wall-clock ms.
+        blobs: for large values.
+
+    Raises:
+        Unavailable: the store fails its checks, or there is none of that kind.
+    """
+    bank = Bank(await _store(config, folder), now, blobs, cache=config.cache)
+    try:
+        await bank.start()
+    except BaseException:
+        await bank.close()
+        raise
+    return bank
+
+
+async def _store(config: MemoryConfig, folder: Path | None) -> MemoryStore:
+    if folder is None:
+        from skep.memory.ephemeral import EphemeralStore
+
+        return EphemeralStore()
+    if config.store in ("", "sqlite"):
+        from skep.memory.sqlite import SqliteStore
+
+        return await SqliteStore.open(folder)
+    raise Unavailable(f"memory in '{config.store}' is not available", "Choose another `store` in [memory] of skep.toml.")

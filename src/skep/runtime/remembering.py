@@ -1,0 +1,100 @@
+"""Answers what is asked about memory, in the process that owns it: `runtime.memory_requests`, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from skep.errors import Conflict, Invalid
+from skep.memory import Entry, Filter, Found, Search
+from skep.memory.bank import Bank, missing
+from skep.memory.limits import check_key, check_namespace, encode_value
+from skep.runtime import memory_requests as mq
+
+#: Entries of one answer, and hits of one search.
+MOST, MOST_HITS = 1_000, 100
+#: Bytes of values in one answer; a page is over with the entry that passes it.
+ROOM = 16 << 20
+
+
+class Remembering:
+    """What people ask of the bank."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
+        self.answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            mq.StoreMemory: self._store,
+            mq.AddMemory: self._add,
+            mq.GetMemory: self._get,
+            mq.SearchMemory: self._search,
+            mq.ListMemory: self._list,
+            mq.DeleteMemory: self._delete,
+            mq.MemorySiblings: self._siblings,
+            mq.MemoryConflicts: self._conflicts,
+            mq.SettleMemory: self._settle,
+        }
+
+    async def _store(self, asked: mq.StoreMemory) -> Entry:
+        return await self._bank.store(asked.draft, expect=asked.expect)
+
+    async def _add(self, asked: mq.AddMemory) -> Entry:
+        return await self._bank.add(asked.key, asked.amount, namespace=asked.namespace)
+
+    async def _get(self, asked: mq.GetMemory) -> Entry:
+        _named(asked)
+        return await self._bank.get(asked.key, namespace=asked.namespace)
+
+    async def _search(self, asked: mq.SearchMemory) -> Found:
+        search: Search = asked.search
+        if not 1 <= search.limit <= MOST_HITS:
+            raise Invalid(f"{search.limit} hits are asked for", f"Ask for 1 to {MOST_HITS}.")
+        if not (search.text.strip() or search.vector):
+            raise Invalid("there is nothing to search for", "Say some words, or give a vector; `skep memory list` shows all.")
+        return await self._bank.search(search)
+
+    async def _list(self, asked: mq.ListMemory) -> list[Entry]:
+        if not 1 <= asked.limit <= MOST:
+            raise Invalid(f"{asked.limit} entries are asked for at once", f"Ask for 1 to {MOST}, and for the next ones after.")
+        found: list[Entry] = []
+        room, after = ROOM, asked.after
+        while room > 0 and len(found) < asked.limit:
+            page = await self._bank.list(asked.filter, after, min(50, asked.limit - len(found)))
+            found += page
+            if not page:
+                break
+            room -= sum(len(encode_value(entry)) for entry in page)
+            after = page[-1].namespace, page[-1].key
+        return found
+
+    async def _delete(self, asked: mq.DeleteMemory) -> Entry:
+        _named(asked)
+        return await self._bank.delete(asked.key, namespace=asked.namespace, expect=asked.expect)
+
+    async def _siblings(self, asked: mq.MemorySiblings) -> tuple[Entry, ...]:
+        _named(asked)
+        found = await self._bank.siblings(asked.key, namespace=asked.namespace)
+        if not found:
+            raise missing(asked.namespace, asked.key)
+        return found
+
+    async def _conflicts(self, asked: mq.MemoryConflicts) -> list[Entry]:
+        found: list[Entry] = []
+        wanted, after = Filter(namespaces=asked.namespaces), ("", "")
+        while len(found) < MOST and (page := await self._bank.list(wanted, after, MOST)):
+            found += [entry for entry in page if entry.siblings]
+            after = page[-1].namespace, page[-1].key
+        return found[:MOST]
+
+    async def _settle(self, asked: mq.SettleMemory) -> Entry:
+        there = await self._siblings(mq.MemorySiblings(namespace=asked.namespace, key=asked.key))
+        if tuple(asked.version) not in [(entry.writer, entry.stamp) for entry in there]:
+            raise Conflict(
+                f"'{asked.key}' in '{asked.namespace}' has no such value (any more)", "`skep memory conflicts KEY` shows them."
+            )
+        return await self._bank.settle(asked.key, asked.version, namespace=asked.namespace)
+
+
+def _named(asked: mq.GetMemory | mq.DeleteMemory | mq.MemorySiblings) -> None:
+    """Raises Invalid for what is no namespace, or no key."""
+    check_namespace(asked.namespace)
+    check_key(asked.key)

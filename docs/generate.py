@@ -17,15 +17,15 @@ from skep.core.health import Health, Resize
 from skep.core.placement import PROFILES
 from skep.core.transitions import TRANSITIONS
 from skep.interfaces.cli import reference as cli
-from skep.memory import Entry, Filter, Found, Hit
+from skep.memory import Entry, Found, Hit
 from skep.observe import reference as observed
-from skep.runtime import choice, kept, mail, swarms, views
+from skep.runtime import choice, kept, mail, memory_views, swarms, views
 from skep.runtime.ready import Readiness
 from skep.terminals.pool import Latency, Stats
 from skep.workflow import fleet
 
 CHOICE = (choice.ChoiceView, choice.CandidateView, choice.BallotView, choice.VoteView, mail.MailView, Message)
-REMEMBERED = (Entry, Found, Hit, Filter)
+REMEMBERED = (Entry, Found, Hit, memory_views.StatsView, memory_views.ShelfView, memory_views.WrittenView, memory_views.TakenView)
 FOLDER = Path(__file__).parent / "reference"
 
 

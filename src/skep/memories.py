@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.draft import Draft
 from skep.runtime import memory_requests as mq
+from skep.runtime.memory_views import StatsView
 from skep.runtime.request import Request
 from skep.runtime.typed import check_plain, wrong
 
@@ -139,6 +140,10 @@ class Memory:
             raise wrong("chosen", "skep.memory.Entry", chosen)
         version = chosen.writer, chosen.stamp
         return await self._call(mq.SettleMemory(namespace=chosen.namespace, key=chosen.key, version=version))
+
+    async def stats(self) -> StatsView:
+        """How memory stands: how much of what there is, where it lies, how far the index is. All of it is read for that."""
+        return await self._call(mq.StatsOfMemory())
 
 
 def _texts(name: str, given: Any) -> tuple[Any, ...]:

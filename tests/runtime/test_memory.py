@@ -9,6 +9,9 @@ import pytest
 
 import skep
 from skep.memory import Filter
+from skep.memory.bank import Bank
+from skep.memory.draft import Draft
+from skep.memory.ephemeral import EphemeralStore
 from tests.runtime.actors import actor
 from tests.workspace.repository import Repository
 
@@ -109,3 +112,30 @@ async def test_what_cannot_be_kept_or_asked_is_refused_by_name(
         assert word in str(refused.value)
     assert refused.value.fix
     assert await hive.memory.list() == []
+
+
+async def beside(hive: skep.Skep, key: str, *values: Any) -> None:
+    """Values of a key that other machines wrote at the same time."""
+    sessions = hive.door._sessions
+    assert sessions is not None
+    bank = sessions._parts.bank
+    for number, value in enumerate(values):
+        other = Bank(EphemeralStore(writer=f"other-{number}"), bank.now)
+        await other.store(Draft(namespace="project", key=key, value=value))
+        record = await other.record("project", key)
+        assert record is not None
+        await bank.take_in([record])
+
+
+async def test_between_values_that_were_written_at_the_same_time_a_person_decides(hive: skep.Skep) -> None:
+    await beside(hive, "port", 80, 8080)
+    await hive.memory.store("other", 1)
+    (conflict,) = await hive.memory.conflicts()
+    assert (conflict.key, conflict.siblings) == ("port", 1)
+    first, second = await hive.memory.siblings("port")
+    assert {first.value, second.value} == {80, 8080}
+    assert (await hive.memory.settle(first)).value == first.value
+    assert await hive.memory.conflicts() == []
+    assert (await hive.memory.get("port")).value == first.value
+    with pytest.raises(skep.Conflict, match="no such value"):
+        await hive.memory.settle(second)

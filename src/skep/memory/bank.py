@@ -294,6 +294,17 @@ class Bank:
                 yield record
             after = page[-1].key
 
+    async def behind(self) -> tuple[int, str]:
+        """How many changes cannot be found by words and meaning yet, and what keeps them from it, if anything does."""
+        if self._indexing is None:
+            return 0, "there is no index"
+        return await self._indexing.caught_up(tuple(await self.namespaces()), 0.0), self._indexing.trouble.removeprefix(": ")
+
+    @property
+    def cached(self) -> int:
+        """Bytes of records in memory."""
+        return self._cache.size
+
     # The bank itself
 
     async def start(self) -> None:

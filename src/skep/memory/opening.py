@@ -9,6 +9,8 @@ from skep.config import MemoryConfig
 from skep.errors import Unavailable
 from skep.memory import MemoryStore
 from skep.memory.bank import Bank
+from skep.memory.search.embedders import embedder_named
+from skep.memory.search.index import Index
 from skep.store import Blobs
 
 
@@ -21,9 +23,17 @@ async def open_bank(config: MemoryConfig, folder: Path | None, now: Callable[[],
         blobs: for large values.
 
     Raises:
+        Invalid: there is no such embedder, or what is there is damaged.
         Unavailable: the store fails its checks, or there is none of that kind.
     """
-    bank = Bank(await _store(config, folder), now, blobs, cache=config.cache)
+    embedder = embedder_named(config.embedder)
+    store = await _store(config, folder)
+    try:
+        index = await Index.open(None if folder is None else folder / "index.db", embedder)
+    except BaseException:
+        await store.close()
+        raise
+    bank = Bank(store, now, blobs, index, config.cache)
     try:
         await bank.start()
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skep.memory import Entry, Filter, Found, Search
 from skep.memory.draft import Draft
+from skep.runtime.memory_views import StatsView
 from skep.runtime.request import Request
 
 
@@ -75,6 +76,10 @@ class SettleMemory(Request[Entry], frozen=True, tag="memory-settle"):
     version: tuple[str, int]
 
 
+class StatsOfMemory(Request[StatsView], frozen=True, tag="memory-stats"):
+    """How memory stands. All of it is read for that."""
+
+
 AboutMemory = (
     StoreMemory
     | AddMemory
@@ -85,6 +90,7 @@ AboutMemory = (
     | MemorySiblings
     | MemoryConflicts
     | SettleMemory
+    | StatsOfMemory
 )
 #: Asking twice is like asking once. Storing is not: the second time may replace what somebody else stored in between.
-Repeatable = GetMemory | SearchMemory | ListMemory | MemorySiblings | MemoryConflicts
+Repeatable = GetMemory | SearchMemory | ListMemory | MemorySiblings | MemoryConflicts | StatsOfMemory

@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from skep.errors import Conflict, Invalid
-from skep.memory import Entry, Filter, Found, Search
-from skep.memory.bank import Bank, missing
+from skep.memory import Entry, Filter, Found, Kind, Search
+from skep.memory.bank import missing
 from skep.memory.limits import check_key, check_namespace, encode_value
+from skep.memory.records import unexpired
 from skep.runtime import memory_requests as mq
+from skep.runtime.memory_views import ShelfView, StatsView
+from skep.runtime.parts import Parts
 
 #: Entries of one answer, and hits of one search.
 MOST, MOST_HITS = 1_000, 100
@@ -20,8 +23,8 @@ ROOM = 16 << 20
 class Remembering:
     """What people ask of the bank."""
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank = bank
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._bank = parts, parts.bank
         self.answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             mq.StoreMemory: self._store,
             mq.AddMemory: self._add,
@@ -32,6 +35,7 @@ class Remembering:
             mq.MemorySiblings: self._siblings,
             mq.MemoryConflicts: self._conflicts,
             mq.SettleMemory: self._settle,
+            mq.StatsOfMemory: self._stats,
         }
 
     async def _store(self, asked: mq.StoreMemory) -> Entry:
@@ -92,6 +96,29 @@ class Remembering:
                 f"'{asked.key}' in '{asked.namespace}' has no such value (any more)", "`skep memory conflicts KEY` shows them."
             )
         return await self._bank.settle(asked.key, asked.version, namespace=asked.namespace)
+
+    async def _stats(self, _: mq.StatsOfMemory) -> StatsView:
+        bank, config, now = self._bank, self._parts.config.memory, self._parts.clock.now()
+        shelves: dict[tuple[str, Kind], list[int]] = {}
+        deleted = conflicts = 0
+        for name in sorted(await bank.namespaces()):
+            async for record in bank.records(name):
+                entries = unexpired(record, now).entries
+                deleted += not entries
+                conflicts += len(entries) > 1
+                for entry in entries:
+                    shelf = shelves.setdefault((name, entry.kind), [0, 0])
+                    shelf[0] += 1
+                    shelf[1] += len(encode_value(entry)) + entry.size
+        behind, trouble = await bank.behind()
+        made = [
+            ShelfView(namespace=name, kind=kind, entries=many, bytes=size)
+            for (name, kind), (many, size) in sorted(shelves.items())
+        ]
+        return StatsView(
+            store=config.store or "sqlite", embedder=config.embedder, shelves=made, deleted=deleted, conflicts=conflicts,
+            cached=bank.cached, cache=config.cache, behind=behind, trouble=trouble, replication="not available",
+        )  # fmt: skip
 
 
 def _named(asked: mq.GetMemory | mq.DeleteMemory | mq.MemorySiblings) -> None:

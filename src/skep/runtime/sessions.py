@@ -112,7 +112,7 @@ class Sessions:
             **self._claims.answers,
             **Fleets(self, parts).answers,
             **Recordings(self, parts).answers,
-            **Remembering(parts.bank).answers,
+            **Remembering(parts).answers,
             rq.Inquire: Inquiries(self, parts).inquire,
         }
 

@@ -15,11 +15,15 @@ from skep.interfaces.cli import place
 from skep.interfaces.cli.moments import period
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import Command, Finite, Group, json_option
-from skep.interfaces.cli.words import clock, one_line
+from skep.interfaces.cli.tables import table
+from skep.interfaces.cli.words import clock, count, one_line
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from skep.memories import Memory
     from skep.memory import Entry
+    from skep.runtime.memory_views import StatsView
 
 #: As `skep.memory.KINDS`, `TRUSTS` and `RULES`, which are not loaded for the help.
 KINDS = ("working", "episodic", "semantic", "vector")
@@ -187,7 +191,7 @@ def add(key: str, amount: float, namespace: str, as_json: bool) -> None:
 def _told(made: Entry, what: str, as_json: bool) -> None:
     out = Out()
     if as_json:
-        out.json(document(entry=made))
+        out.json(document(entry=fields(made)))
     else:
         out.line((name_of(made), "bold"), f": {what}, version {made.version}")
 
@@ -212,7 +216,7 @@ def get(key: str, namespace: str, as_json: bool) -> None:
 
     found, out = place.go(work()), Out()
     if as_json:
-        out.json(document(entry=found))
+        out.json(document(entry=fields(found)))
     elif isinstance(found.value, str):
         show_text(found.value, out)
     else:
@@ -245,9 +249,44 @@ def delete(key: str, namespace: str, expect: int | None, as_json: bool) -> None:
 
     gone, out = place.go(work()), Out()
     if as_json:
-        out.json(document(deleted=gone))
+        out.json(document(deleted=fields(gone)))
     else:
         out.line((name_of(gone), "bold"), f": deleted; {about(gone)}: {shown(gone)}")
+
+
+@memory.command("stats", cls=Command, examples=(("skep memory stats", "entries and bytes by namespace and kind"),))
+@json_option
+def stats(as_json: bool) -> None:
+    """Show how much is kept, by namespace and kind, and how cache, index and replication stand."""
+
+    async def work() -> StatsView:
+        async with bank() as there:
+            return await there.stats()
+
+    found, out = place.go(work()), Out()
+    if as_json:
+        out.json(document(**fields(found)))
+        return
+    rows = [(one.namespace, one.kind, f"{one.entries:,}", f"{one.bytes:,}") for one in found.shelves]
+    table(("namespace", "kind", "entries", "bytes"), rows, out)
+    total, size = sum(one.entries for one in found.shelves), sum(one.bytes for one in found.shelves)
+    out.line(f"{count(total, 'entry', 'entries')}, {count(size, 'byte')} in {found.store}; {count(found.deleted, 'deleted key')}")
+    if found.conflicts:
+        out.line((f"{count(found.conflicts, 'key')} with several values: `skep memory conflicts`", "yellow"))
+    lag = f"{count(found.behind, 'change')} behind" if found.behind else "up to date"
+    out.line(f"index: {lag}, embedder {found.embedder}" + (f"; {found.trouble}" if found.trouble else ""))
+    out.line(f"cache: {found.cached:,} of {count(found.cache, 'byte')}; replication: {found.replication}")
+
+
+def fields(record: Struct) -> dict[str, Any]:
+    """A record with all its fields, also those that are as they mostly are: scripts ask for them by name."""
+    return {name: _full(getattr(record, name)) for name in record.__struct_fields__}
+
+
+def _full(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_full(one) for one in value]
+    return fields(value) if hasattr(value, "__struct_fields__") else value
 
 
 def name_of(entry: Entry) -> str:

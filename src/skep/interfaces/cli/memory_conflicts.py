@@ -9,7 +9,7 @@ import click
 
 from skep.errors import Conflict
 from skep.interfaces.cli import place
-from skep.interfaces.cli.memory import about, bank, name_of, namespace_option, shown, value_of, value_options
+from skep.interfaces.cli.memory import about, bank, fields, name_of, namespace_option, shown, value_of, value_options
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import command, json_option
 from skep.interfaces.cli.words import count
@@ -42,7 +42,8 @@ def conflicts(key: str | None, namespace: str | None, as_json: bool) -> None:
 
     found, out = place.go(work()), Out()
     if as_json:
-        out.json(document(conflicts=found) if key is None else document(values=found))
+        shown_as = "conflicts" if key is None else "values"
+        out.json(document(**{shown_as: [fields(entry) for entry in found]}))
     elif key is None:
         for entry in found:
             out.line(
@@ -93,7 +94,7 @@ def resolve(key: str, text: str | None, file: Path | None, parse: bool, namespac
 
     kept, out = place.go(work()), Out()
     if as_json:
-        out.json(document(entry=kept))
+        out.json(document(entry=fields(kept)))
     else:
         out.line((name_of(kept), "bold"), f": {shown(kept)}, version {kept.version}")
 

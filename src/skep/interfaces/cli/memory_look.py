@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from skep.interfaces.cli import place
-from skep.interfaces.cli.memory import KINDS, TRUSTS, bank, shown
+from skep.interfaces.cli.memory import KINDS, TRUSTS, bank, fields, shown
 from skep.interfaces.cli.moments import moment
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import command, json_option
@@ -68,7 +68,7 @@ def search(text: str, mode: Literal["words", "meaning", "both"], limit: int, wai
 
     found, out = place.go(work()), Out()
     if as_json:
-        out.json(document(hits=found.hits, embedder=found.embedder, note=found.note, behind=found.behind))
+        out.json(document(**fields(found)))
         return
     rows = [
         (hit.entry.namespace, hit.entry.key, hit.entry.trust, "; ".join(hit.why), shown(hit.entry, 400)) for hit in found.hits
@@ -120,7 +120,7 @@ def _listed(wanted: Filter, limit: int, as_json: bool) -> None:
     found, out = place.go(work()), Out()
     more, found = len(found) > limit, found[:limit]
     if as_json:
-        out.json(document(entries=found, more=more))
+        out.json(document(entries=[fields(entry) for entry in found], more=more))
         return
     table(COLUMNS, [row(entry) for entry in found], out)
     if not found:

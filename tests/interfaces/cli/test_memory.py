@@ -1,0 +1,127 @@
+"""`skep memory`, as a person types it, and as scripts read it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interfaces.cli.conftest import Skep
+
+
+def test_what_is_kept_by_one_command_is_there_for_the_next(skep: Skep, tmp_path: Path) -> None:
+    assert skep("memory", "get", "k").code == 2
+    assert not (tmp_path / "work" / ".skep").exists(), "merely looking makes no state folder"
+    kept = skep("memory", "store", "build.command", "make -j2", "--tag", "build")
+    assert (kept.code, kept.out) == (0, "project build.command: stored, version 1\n")
+    assert skep("memory", "get", "build.command").out == "make -j2", "the value alone"
+    entry = json.loads(skep("memory", "get", "build.command", "--json").out)["entry"]
+    assert (entry["value"], entry["trust"], entry["kind"], entry["tags"]) == ("make -j2", "person", "semantic", ["build"])
+    assert skep("memory", "store", "build.command", "make", "--expect", "7").code == 1
+    assert "version 2" in skep("memory", "store", "build.command", "make", "--expect", "1").out
+    gone = skep("memory", "delete", "build.command")
+    assert gone.out.startswith("project build.command: deleted; version 2, person, by a person, ")
+    assert gone.out.endswith(": make\n")
+    missing = skep("memory", "get", "build.command")
+    assert (missing.code, "no 'build.command' in 'project'" in missing.err) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["", "ä\n\n", "a\0b", "\x1b]0;x\x07", "```\n# x\n```", '{"a": 1}', "  x  "])
+def test_a_text_comes_back_to_the_last_byte(skep: Skep, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "value"
+    file.write_bytes(text.encode())
+    assert skep("memory", "store", "k", "--file", str(file)).code == 0
+    assert skep("memory", "get", "k").out == text
+
+
+def test_a_value_is_json_if_it_is_said(skep: Skep, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert skep("memory", "store", "k", '{"cpu": [1, 2.5, null]}', "--json-value").code == 0
+    assert json.loads(skep("memory", "get", "k").out) == {"cpu": [1, 2.5, None]}
+    stdin: Any = io.TextIOWrapper(io.BytesIO(b"from a pipe\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert skep("memory", "store", "k", "-").code == 0
+    assert skep("memory", "get", "k").out == "from a pipe\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("store", "k"), "Give a VALUE"),
+        (("store", "k", "v", "--file", "f"), "Give a VALUE"),
+        (("store", "k", "--file", "none"), "none cannot be read"),
+        (("store", "k", "{", "--json-value"), "--json-value is no JSON"),
+        (("store", "k", "[" * 5_000, "--json-value"), "--json-value is no JSON"),
+        (("store", "k", "[" * 200 + "]" * 200, "--json-value"), "nested deeper than 100"),
+        (("store", "k", "v", "--ttl", "soon"), "--ttl 'soon' is no time"),
+        (("store", "k", "v", "--kind", "old"), "'old' is not one of"),
+        (("store", " k", "v"), "is no key"),
+        (("store", "k", "\udcff"), "Unicode"),
+        (("store", "../k", "v", "-n", "a@b"), "is no namespace"),
+        (("store", "k", "v", "--metadata", "3"), "draft.metadata"),
+        (("store", "k", "v", "--rule", "counter"), "is a counter"),
+        (("store", "k", "1", "--json-value", "--vector", '"x"'), "vector"),
+        (("add", "k", "nan"), "not a finite number"),
+        (("search", "x", "--since", "yesterday"), "--since 'yesterday' is no time"),
+        (("search", " "), "nothing to search for"),
+        (("resolve", "k", "v", "--take", "1"), "not both"),
+        (("nonsense",), "No such command 'nonsense'"),
+    ],
+)
+def test_bad_input_is_one_message_and_changes_nothing(skep: Skep, words: tuple[str, ...], said: str) -> None:
+    skep("memory", "store", "there", "v")
+    refused = skep("memory", *words)
+    assert (refused.code, said in refused.err, "Traceback" in refused.err) == (2, True, False), refused.err
+    assert [one["key"] for one in json.loads(skep("memory", "list", "--json").out)["entries"]] == ["there"]
+
+
+def test_entries_are_found_by_what_they_are_and_by_what_is_in_them(skep: Skep) -> None:
+    skep("memory", "store", "redis.pool", "the pool of connections hangs at 16", "--tag", "redis", "--kind", "episodic")
+    skep("memory", "store", "build.command", "make -j2", "--tag", "build")
+    skep("memory", "store", "note", "buy bread", "-n", "home", "--kind", "working", "--ttl", "2h")
+    assert [line.split("\t")[:2] for line in skep("memory", "list").out.splitlines()] == [
+        ["home", "note"],
+        ["project", "build.command"],
+        ["project", "redis.pool"],
+    ]
+
+    def keys(*words: str) -> list[str]:
+        return [entry["key"] for entry in json.loads(skep("memory", "query", *words, "--json").out)["entries"]]
+
+    assert keys("--kind", "episodic") == ["redis.pool"]
+    assert keys("--tag", "build") == ["build.command"]
+    assert keys("--prefix", "build.") == ["build.command"]
+    assert keys("-n", "home") == ["note"]
+    assert keys("--since", "1h") == ["note", "build.command", "redis.pool"]
+    assert keys("--until", "1h") == []
+    assert keys("--trust", "observed") == []
+    found = skep("memory", "search", "why does the connection pool hang", "--wait")
+    assert found.out.splitlines()[0].startswith("project\tredis.pool\tperson\twords: ")
+    assert "embedder: hashed" in found.err
+    whole = json.loads(skep("memory", "search", "build.command", "--wait", "--json").out)
+    assert (whole["hits"][0]["entry"]["key"], whole["hits"][0]["why"][0]) == ("build.command", "its key")
+    assert (whole["embedder"], whole["behind"]) == ("hashed", 0)
+    cut = skep("memory", "list", "--limit", "2")
+    assert (len(cut.out.splitlines()), "more than these 2" in cut.err) == (2, True)
+
+
+def test_what_is_added_is_counted_and_the_statistics_tell(skep: Skep) -> None:
+    assert skep("memory", "add", "deploys").out == "project deploys: is 1, version 1\n"
+    assert skep("memory", "add", "deploys", "2.5").out == "project deploys: is 3.5, version 2\n"
+    skep("memory", "store", "a", "x", "-n", "n", "--kind", "episodic")
+    skep("memory", "delete", "a", "-n", "n")
+    told = json.loads(skep("memory", "stats", "--json").out)
+    assert [(one["namespace"], one["kind"], one["entries"]) for one in told["shelves"]] == [("project", "semantic", 1)]
+    assert (told["deleted"], told["conflicts"], told["store"]) == (1, 0, "sqlite")
+    assert "1 entry, " in skep("memory", "stats").out
+
+
+def test_a_key_with_one_value_has_nothing_to_decide(skep: Skep) -> None:
+    skep("memory", "store", "k", "v")
+    assert skep("memory", "conflicts").out == "no key has several values\n"
+    refused = skep("memory", "resolve", "k", "w")
+    assert (refused.code, "has one value" in refused.err) == (1, True)
+    assert skep("memory", "get", "k").out == "v"

@@ -228,16 +228,16 @@ async def not_below(pins: Pins, namespace: str, place: int, key: str) -> Record 
 
 
 PLANTED = {
-    "nothing is copied before it changes": ("change", lambda pins, record, made: plainly(record, made)),
+    "nothing is copied before it changes": ("change", lambda pins, *pairs: plainly(*pairs)),
     "copies are not moved to the pin before": ("_keep", nothing),
     "a namespace goes with what others read of it": ("_stand_alone", nothing),
     "a fork reads what is there now": ("read_at", not_below),
 }
 
 
-async def plainly(record: Record | None, made: Record) -> list[Change]:
+async def plainly(*pairs: tuple[Record | None, Record]) -> list[Change]:
     """As if there were no pins."""
-    return [Change(made, digest(record))]
+    return [Change(made, digest(record)) for record, made in pairs]
 
 
 @pytest.mark.parametrize("bug", PLANTED)

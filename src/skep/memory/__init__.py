@@ -193,6 +193,8 @@ class Finder(Protocol):
 
     #: The embedder that it uses, as answers name it.
     embedder: str
+    #: That embedder, if it knows meaning rather than letters.
+    knows: Embedder | None
 
     def places(self) -> dict[str, int]:
         """Namespaces, each with the place of the last change that can be found."""

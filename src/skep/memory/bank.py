@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from skep.errors import Conflict, Invalid, NotFound, Unavailable
-from skep.memory import RULES, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
+from skep.memory import RULES, Change, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
 from skep.memory.cache import Cache
 from skep.memory.clocks import Hybrid
 from skep.memory.draft import Draft
 from skep.memory.indexing import Indexing
 from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_value, measured
+from skep.memory.lineage import copied, undone
 from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
 from skep.memory.records import Rule, deleted, digest, identity, join, resolved, unexpired, written
@@ -34,7 +35,7 @@ TRIES = 20
 #: Seconds that a search waits for what was stored before it.
 PATIENCE = 30.0
 #: Keys that an alias may lead over.
-HOPS = 8
+HOPS = 32
 PERSON = Author()
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ class Bank:
         self._indexing = Indexing(store, finder) if finder is not None else None
         #: What was at checkpoints, and who goes on from there.
         self.pins = Pins(store, now)
+        self.finder = finder
         #: Counts what was changed here.
         self._written = 0
         #: Called with each record that was changed here, or may have been; must not wait.
@@ -180,6 +182,43 @@ class Bank:
 
             changed += await self._changed(copy.namespace, copy.key, write)
         return changed
+
+    async def change(
+        self, namespace: str, keys: Sequence[str], write: Callable[[str, Record | None], Record], aside: str = ""
+    ) -> None:
+        """Changes several keys of a namespace at once, all or none.
+
+        Args:
+            write: makes a record of what is there under a key; may raise, then nothing is changed.
+            aside: the namespace of copies where what is replaced is kept.
+
+        Raises Conflict if others were faster, and what `write` raises.
+        """
+        async with AsyncExitStack() as stack:
+            for key in sorted(set(keys)):
+                await stack.enter_async_context(self._turn(namespace, key))
+            await self.pins.enter(namespace)
+            stack.callback(self.pins.leave, namespace)
+            pairs = list[tuple[Record | None, Record]]()
+            for key in dict.fromkeys(keys):
+                record = await self.pins.read(namespace, key)
+                if digest(made := write(key, record)) != digest(record):
+                    pairs.append((record, made))
+            if not pairs:
+                return
+            changes = await self.pins.change(*pairs)
+            changes += [Change(copied(record, made.key, aside)) for record, made in pairs if aside]
+            for _, made in pairs:
+                self._cache.drop(namespace, made.key)
+            try:
+                await self.store_below.commit(changes)
+            finally:
+                for _, made in pairs:
+                    self._tell(made)  # it may be there or not: whoever hears of it looks
+
+    def dot(self, record: Record | None) -> tuple[str, int]:
+        """The writer and the stamp of what is written next to a key, in place of a record."""
+        return self.store_below.writer, self._stamp(record)
 
     # What is recalled
 
@@ -320,6 +359,7 @@ class Bank:
 
         async def drop() -> None:
             await self.store_below.drop(namespace)
+            await self.store_below.drop(undone(namespace))
             self._written += 1
             self._cache.clear(namespace)
             if self._indexing is not None:
@@ -344,7 +384,7 @@ class Bank:
                     if digest(made) == digest(record):
                         return answer
                     try:
-                        await self.store_below.commit(await self.pins.change(record, made))
+                        await self.store_below.commit(await self.pins.change((record, made)))
                     except Conflict:
                         self._cache.drop(namespace, key)
                         continue

@@ -57,6 +57,16 @@ def copies(namespace: str, place: int) -> str:
     return f"{namespace}{COPY}{place}"
 
 
+def undone(namespace: str) -> str:
+    """The namespace where what the last consolidation of one replaced lies."""
+    return f"{namespace}{COPY}undo"
+
+
+def copied(record: Record | None, key: str, where: str) -> Record:
+    """A record as it lies among copies. One that was not there is a record that nobody ever wrote."""
+    return Record(namespace=where, key=key, clock={}) if record is None else replace(record, namespace=where)
+
+
 def lineage_of(record: Record | None) -> Lineage:
     """What a lineage's record says; a namespace without one has neither pins nor a base."""
     if record is None or not record.entries:

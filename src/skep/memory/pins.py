@@ -18,7 +18,7 @@ from skep.memory import Change, MemoryStore, Record
 from skep.memory.clocks import Hybrid
 from skep.memory.gate import Gate
 from skep.memory.limits import check_key, check_namespace
-from skep.memory.lineage import KEY, Lineage, copies, home, lineage_of, merged, moved, noted
+from skep.memory.lineage import KEY, Lineage, copied, copies, home, lineage_of, merged, moved, noted
 from skep.memory.records import digest
 
 #: Names of pins that a namespace may have. All of their places are read where a fork reads a key for the first time.
@@ -149,24 +149,25 @@ class Pins:
         """The change is over."""
         self._gate.leave(namespace)
 
-    async def change(self, record: Record | None, made: Record) -> list[Change]:
-        """What to commit so that `made` takes the place of what `read` gave, and what was pinned stays.
+    async def change(self, *pairs: tuple[Record | None, Record]) -> list[Change]:
+        """What to commit so that records of one namespace take the place of what `read` gave, and what was pinned stays.
 
-        Raises Conflict if it is not that any more.
+        Raises Conflict if that is not there any more.
         """
-        namespace, key = made.namespace, made.key
+        namespace = pairs[0][1].namespace
         lineage = self._known.get(namespace) or await self._of(namespace)
+        changes = [Change(made, digest(record)) for record, made in pairs]
         if not self._shared and not lineage.pins and lineage.base is None:
-            return [Change(made, digest(record))]
-        changes = [Change(made, digest(record))]
+            return changes
         if lineage.base is not None:
-            own = await self._store.get(namespace, key)
-            if own is None:
-                changes = [Change(made, "")]  # what it read through to stays as it is
-        if (place := lineage.last) and await self._store.get(copies(namespace, place), key) is None:
-            # Copies of a pin that is going may still stand for this one.
-            was = await self.read_at(namespace, place, key) if lineage.going else record
-            changes.append(Change(_copy(was, namespace, place, key)))
+            own = [await self._store.get(namespace, made.key) for _, made in pairs]
+            # What is only read through to stays as it is.
+            changes = [change if there else Change(change.record) for change, there in zip(changes, own, strict=True)]
+        for record, made in pairs if (place := lineage.last) else ():
+            if await self._store.get(where := copies(namespace, place), made.key) is None:
+                # Copies of a pin that is going may still stand for this one.
+                was = await self.read_at(namespace, place, made.key) if lineage.going else record
+                changes.append(Change(copied(was, made.key, where)))
         if self._shared:
             changes.append(await self._unchanged(namespace, lineage))
         return changes
@@ -204,7 +205,8 @@ class Pins:
         """Copies records to a place, unless there are copies of them. Raises Conflict if the lineage is not this any more."""
         while True:
             there = [await self._store.get(copies(namespace, place), record.key) for record in records]
-            new = [_copy(record, namespace, place) for record, found in zip(records, there, strict=True) if found is None]
+            missing = [record for record, found in zip(records, there, strict=True) if found is None]
+            new = [copied(record, record.key, copies(namespace, place)) for record in missing]
             guard = [await self._unchanged(namespace, lineage)] if self._shared else []
             with suppress(Conflict):  # somebody changed one of these keys, and copied the same: it is there now
                 await self._store.commit([*(Change(record) for record in new), *guard])
@@ -301,9 +303,3 @@ def no_pin(namespace: str, name: str, pins: Iterable[str]) -> NotFound:
     """What to raise for a pin that is not there."""
     there = ", ".join(other for other in pins if not other.startswith(USER)) or "none"
     return NotFound(f"namespace '{namespace[:80]}' has no pin '{name[:80]}'", f"There are: {there[:500]}.")
-
-
-def _copy(record: Record | None, namespace: str, place: int, key: str = "") -> Record:
-    """A record as it lies at a place. One that was not there is a record that nobody ever wrote."""
-    name = copies(namespace, place)
-    return Record(namespace=name, key=key, clock={}) if record is None else replace(record, namespace=name)

@@ -36,6 +36,7 @@ class Index:
 
     def __init__(self, path: Path | None, embedder: Embedder, writer: sqlite3.Connection, remade: str) -> None:
         self.embedder = embedder.name
+        self.knows = embedder if embedder.real else None
         #: Why what was there before could not be used; empty if it could, or there was nothing.
         self.remade = remade
         self._path, self._made_by, self._writer = path, embedder, writer

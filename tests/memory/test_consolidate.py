@@ -227,7 +227,8 @@ async def test_a_step_is_left_out_that_was_planned_on_what_changed(bank: Bank, c
             other = Bank(EphemeralStore(writer="elsewhere"), bank.now)
             await other.take_in([record] if record else [])
             await put(other, changed, "somebody wrote this meanwhile")
-            assert (made := await other.record(N, changed)) is not None
+            made = await other.record(N, changed)
+            assert made is not None
             await commit([Change(made, digest(record))])
         await commit(changes)
 

@@ -46,6 +46,8 @@ class Brief(Struct, frozen=True, kw_only=True):
         resumed: what git says is there, if the agent goes on with work of its own.
         instructions: the project's, where the client does not read them itself.
         talk: whom it may write to, and how.
+        memory: what is remembered and may help, each entry in a fence.
+        remember: how it can keep and find more.
     """
 
     task: str
@@ -60,6 +62,8 @@ class Brief(Struct, frozen=True, kw_only=True):
     resumed: str = ""
     instructions: str = ""
     talk: str = ""
+    memory: str = ""
+    remember: str = ""
 
 
 def role_of(agent_type: str) -> str:
@@ -90,6 +94,8 @@ def compose(role: str, brief: Brief, own: Path | None = None) -> str:
         else "",
         "outputs": f"Write these files; they are kept, but are no part of the change: {outputs}." if outputs else "",
         "talk": brief.talk,
+        "memory": brief.memory,
+        "remember": brief.remember,
         "verify": f"Your work is judged by this command, run in a clean checkout of it: `{brief.verify}`" if brief.verify else "",
     }
     return fill(template(role, own), values)

@@ -226,6 +226,8 @@ class Work:
         runtime = node.runtimes.get(self.spec.runtime)
         if runtime is None:
             raise Invalid(f"no runtime is called '{self.spec.runtime}'", "`skep doctor` lists the runtimes.")
+        if self.told.remark:
+            self.report(Said(f"({self.told.remark})"))
         self.confinement = node.wards.expected(self.said)
         wanted = environment.matching(runtime.wants)
         allowed = {**node.allowed, **wanted, **self.told.services}
@@ -328,7 +330,7 @@ class Work:
         if not isinstance(self.told, Told) or kind_of(self.command.task) != "prompt" or self.spec.runtime == "shell":
             return "", ""
         brief = await briefing.brief(self.node.workspace, self.command, self.told, self.cwd, out, "reads" in runtime.can)
-        brief = replace(brief, talk=self.desk.about)
+        brief = replace(brief, talk=self.desk.about, remember=self.desk.bank)
         task = self.command.task
         role = "planner" if task.plans else "conflict" if task.resolves else role_of(self.spec.type)
         return compose(role, brief, self.node.prompts), going_on(brief)

@@ -45,6 +45,7 @@ async def brief(workspace: Workspace, command: StartAttempt, told: Told, cwd: st
         feedback=command.feedback,
         resumed=await _resumed(workspace, command),
         instructions="" if reads else await _instructed(cwd),
+        memory=told.memory,
     )
 
 

@@ -22,7 +22,7 @@ from skep.core.model import AgentSpec, Cause, Entry, Output, Task
 from skep.core.placement import kind_of
 from skep.core.terms import Command
 from skep.errors import Bug, SkepError
-from skep.runtime import ballots, conflicts, environment, phases
+from skep.runtime import ballots, conflicts, environment, phases, reminding
 from skep.runtime.asking import Leave
 from skep.runtime.attempt import Node, Work, mode_of, place_of
 from skep.runtime.bounds import bounds, of_agent, settled
@@ -161,7 +161,7 @@ class Performer:
                 told = await ballots.put_before(self.node.workspace, session.state, entry, told)
             elif kind_of(command.task) == "prompt":
                 waiting = inbox(session.state, command.agent)
-                told = with_mail(told, waiting)
+                told = with_mail(await reminding.put_before(self.node.bank, session.name, session.state, command, told), waiting)
             if needed(session.state.plan, mode_of(command.task)):
                 told = replace(told, services=await self.services.ready(session))
         except SkepError as error:

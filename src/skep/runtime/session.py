@@ -74,6 +74,8 @@ class Session(ABC):
         self.boot = ""
         #: Called after every turn that the log holds, and when the session failed here.
         self.turned: Callable[[], None] = lambda: None
+        #: Called when the log holds the end of an attempt.
+        self.ended: Callable[[ev.AttemptEnded], None] | None = None
         #: Called whenever the log holds more, and when the session failed here: with itself.
         self.stirs: Callable[[Session], None] = lambda _: None
         self._log = log
@@ -158,6 +160,8 @@ class Session(ABC):
         for event in events:
             if self._hands is not None and isinstance(event, ev.MessageSent):  # whoever sent it, or a question that goes up
                 self._hands.hand_over(self, event.message.target)
+            elif self.ended is not None and isinstance(event, ev.AttemptEnded):
+                self.ended(event)
         if self._awaited:
             gone = {entry.task.id: entry for entry in leaving}
             for event in events:

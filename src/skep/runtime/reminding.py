@@ -41,7 +41,7 @@ _TRUST = {
     "person": "Written by a person.",
     "agent": "Words of an agent: check them before you rely on them.",
 }
-_WORD = re.compile(r"[^\W_]{3,}")
+_WORD = re.compile(r"[^\W_]{4,}")
 
 
 async def put_before(bank: Bank | None, session: str, state: State, command: StartAttempt, told: Told) -> Told:

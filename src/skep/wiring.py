@@ -255,6 +255,7 @@ async def assemble(folder: Path, config: Config, role: Role | None = None) -> Pa
         prices=prices,
         secrets=_secrets(kept.log, here.name, shared).of,
         prompts=folder / config.prompts.folder if config.prompts.folder else None,
+        bank=bank,
     )
 
     open_later = [one.close for one in (published, wards, *made.values(), inprocess) if one is not None]

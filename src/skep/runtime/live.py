@@ -17,6 +17,7 @@ from skep.errors import Conflict, SkepError, Unavailable
 from skep.runtime import leftovers
 from skep.runtime.collect import collect_daily
 from skep.runtime.credits import Credits
+from skep.runtime.episodes import Episodes
 from skep.runtime.loop import Loop
 from skep.runtime.names import Names
 from skep.runtime.notify import Teller
@@ -50,12 +51,10 @@ class Live:
     """
 
     def __init__(self, parts: Parts, names: Names) -> None:
-        self._parts = parts
-        self._names = names
+        self._parts, self._names = parts, names
         self._loops: dict[str, Session] = {}
         #: The same, by what is to be done about them.
-        self.roster = Roster()
-        self._opened = asyncio.Event()
+        self.roster, self._opened = Roster(), asyncio.Event()
         #: Sessions that this process was asked to carry out, as `skep run` is, the last ones: it goes on with them, whoever
         #: else is there.
         self.own: dict[str, None] = {}
@@ -74,10 +73,10 @@ class Live:
             parts.shared.owner if parts.shared else "",
             lambda after, work: asyncio.get_running_loop().call_later(after, work),
         )
-        self._opening = asyncio.Lock()
-        self._swept = False
+        self._opening, self._swept = asyncio.Lock(), False
+        self._episodes = Episodes(parts.log, parts.bank, parts.workspace, parts.state, self.look, parts.shared is not None)
         #: What goes on beside the sessions, from the first that is carried out here.
-        self.chores: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(collect_daily, parts)]
+        self.chores: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(collect_daily, parts), self._episodes.run]
         self._beside: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
@@ -182,8 +181,10 @@ class Live:
 
         Returns whether it could: not if whoever writes the session is gone.
         """
-        if self._parts.publishers is not None and isinstance(loop, Loop):
-            self._parts.publishers.begin(loop)
+        if isinstance(loop, Loop):
+            self._episodes.begin(loop, fresh=not after)
+            if self._parts.publishers is not None:
+                self._parts.publishers.begin(loop)
         if not hands and not (isinstance(loop, Replica) and self.carries(loop.name)):
             return True
         try:
@@ -409,6 +410,7 @@ class Live:
                 await loop.stop()
         finally:
             self._credits.leave(session)
+            await self._episodes.end(session)
 
     async def look(self, session: str, query: Callable[[State], R]) -> R:
         """Asks a session something: its loop if it has one, otherwise its log."""

@@ -13,14 +13,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.agents import Runtime, types
-from skep.config import Config
+from skep.config import Config, MemoryConfig
 from skep.core import inputs as inp
 from skep.core.decide import decide
 from skep.core.model import AgentSpec, Plan, Resources, Task
 from skep.core.placement import INPROCESS, Explanation, explain
 from skep.core.rules import ToolRule
 from skep.core.state import State
-from skep.core.terms import Placement
+from skep.core.terms import MemoryGrant, Placement
 from skep.errors import SkepError
 from skep.runtime.attempt import mode_of
 from skep.runtime.bounds import at_work, settled
@@ -53,7 +53,16 @@ def complete(plan: Plan, config: Config, inprocess: bool = False) -> Plan:
         placement = Placement(profile=config.placement.profile, weights=config.placement.weights)
     rules = (*plan.rules, *(ToolRule(**msgspec.structs.asdict(one)) for one in config.rules))
     agents = tuple(msgspec.structs.replace(spec, rules=_at_home(spec.rules)) for spec in agents)
-    return msgspec.structs.replace(plan, agents=agents, limits=limits, placement=placement, rules=_at_home(rules))
+    memory = plan.memory or _remembering(config.memory)
+    return replace(plan, agents=agents, limits=limits, placement=placement, rules=_at_home(rules), memory=memory)
+
+
+def _remembering(said: MemoryConfig) -> MemoryGrant | None:
+    """What the configuration grants; None if it says nothing: then commands of tasks have no door for it."""
+    usual = MemoryConfig()
+    if (said.read, said.write, said.prompt) == (usual.read, usual.write, usual.prompt):
+        return None
+    return MemoryGrant(read=said.read, write=said.write, prompt=said.prompt)
 
 
 def _at_home(rules: Iterable[ToolRule]) -> tuple[ToolRule, ...]:

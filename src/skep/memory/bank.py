@@ -260,7 +260,7 @@ class Bank:
         found = unexpired(record, self.now()).entries if record else ()
         return tuple([await self.whole(entry) for entry in found])
 
-    async def behind(self, namespace: str, prefix: str, limit: int = 100) -> list[Entry]:
+    async def beginning(self, namespace: str, prefix: str, limit: int = 100) -> list[Entry]:
         """Entries whose keys begin so and go on, by key, at most of so many keys; large values left out."""
         page = await self.pins.page(namespace, prefix, limit)
         found = (self._read(record) for record in page if record.key.startswith(prefix))

@@ -74,7 +74,7 @@ async def chosen(bank: Bank, scope: Scope, plan: str, told: Told) -> list[Entry]
     found: dict[str, Entry] = {}
     before: list[Entry] = []
     for name in names:
-        before += await bank.behind(name, episodes_of(plan, told.task.id), LOOKED_AT)
+        before += await bank.beginning(name, episodes_of(plan, told.task.id), LOOKED_AT)
     for entry in sorted(before, key=lambda entry: -entry.updated)[:ATTEMPTS]:
         if entry.kind == "episodic" and entry.trust == "observed":  # nobody else's, whatever its key
             found[entry.id] = entry

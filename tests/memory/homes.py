@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skep.memory import MemoryStore
 from skep.memory.ephemeral import EphemeralShelf, EphemeralStore
+from skep.memory.markdown import MarkdownStore
 from skep.memory.sqlite import SqliteStore
 
 
@@ -42,3 +43,16 @@ class SqliteHome:
         """Its file, in somebody else's hands."""
         with closing(sqlite3.connect(self.folder / "memory.db", isolation_level=None)) as database:
             yield database
+
+
+class MarkdownHome:
+    """A state folder with a folder of files in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def open(self) -> MarkdownStore:
+        return await MarkdownStore.open(self.folder)
+
+    async def close(self) -> None:
+        """Nothing is shared."""

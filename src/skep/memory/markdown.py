@@ -20,7 +20,7 @@ from skep.errors import Conflict, Invalid, Unavailable
 from skep.memory import Change, Record
 from skep.memory.byhand import edited, removed
 from skep.memory.clocks import Hybrid
-from skep.memory.pages import ABSENT, Pages, Seen, at
+from skep.memory.pages import ABSENT, UNSEEN, Pages, Seen, at
 from skep.memory.readable import parse, render
 from skep.memory.records import digest, encode
 from skep.memory.sqlite import SqliteStore
@@ -149,8 +149,7 @@ class MarkdownStore:
             if fresh and at(path) == ABSENT.mark:
                 self._pages.prepare(path, text, ABSENT)
             seen = self._pages.finish(path, text) if fresh or path in self._unfinished else self._pages.same(path, text)
-            if seen is not None:
-                self._seen[path] = seen
+            self._seen[path] = seen or UNSEEN
 
     async def _commit(self, changes: Sequence[Change], texts: Sequence[bytes]) -> None:
         for change in changes:
@@ -286,4 +285,7 @@ def _now() -> int:
 def _text(record: Record) -> bytes:
     """What is to be in a record's file. Raises Invalid for what cannot be kept."""
     encode(record)
-    return render(record).encode()
+    try:
+        return render(record).encode()
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the value of '{record.key[:80]}' cannot be kept: {error}", "It is made of what JSON knows.") from None

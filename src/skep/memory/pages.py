@@ -26,8 +26,8 @@ class Seen(Struct, frozen=True):
     sum: str = "0"
 
 
-#: Where there is no file.
-ABSENT = Seen()
+#: Where there is no file, and where nobody has looked yet.
+ABSENT, UNSEEN = Seen(), Seen((-1,))
 #: Bytes of a file that is read: of the largest value, with all that is escaped in it.
 LARGEST = 512 * 2**20
 DROPPED = ".dropped-"

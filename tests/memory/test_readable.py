@@ -72,10 +72,10 @@ def test_a_text_that_was_spoiled_is_a_record_or_invalid(record: Record, data: st
 
 
 @pytest.mark.parametrize("key", ODD)
-@pytest.mark.parametrize("value", VALUES, ids=ascii)
-def test_odd_keys_and_values_come_back(key: str, value: object) -> None:
-    record = written(None, entry(key, value, namespace=key, tags=(key[:64],), metadata={key: key}))
-    assert parse(render(record)) == record
+def test_odd_keys_and_values_come_back(key: str) -> None:
+    for value in VALUES:
+        record = written(None, entry(key, value, namespace=key, tags=(key[:64],), metadata={key: key}))
+        assert parse(render(record)) == record
 
 
 @pytest.mark.parametrize(

@@ -26,21 +26,25 @@ from tests.wire import Wire
 class TestOnRedis(MemoryContract):
     home = RedisMemoryHome
     may_lack = frozenset({"private"})
+    shared = True
 
 
 class TestOnValkey(MemoryContract):
     home = ValkeyMemoryHome
     may_lack = frozenset({"private"})
+    shared = True
 
 
 class TestOnCluster(MemoryContract):
     home = ClusterMemoryHome
     may_lack = frozenset({"private"})
+    shared = True
 
 
 class TestWithReplicas(MemoryContract):
     home = ReplicatedMemoryHome
     may_lack = frozenset({"private"})
+    shared = True
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from skep.memory import MemoryStore
 from skep.memory.ephemeral import EphemeralShelf, EphemeralStore
 from skep.memory.markdown import MarkdownStore
 from skep.memory.sqlite import SqliteStore
+from skep.memory.sums import SummedStore
 
 
 class EphemeralHome:
@@ -56,3 +57,10 @@ class MarkdownHome:
 
     async def close(self) -> None:
         """Nothing is shared."""
+
+
+class SummedHome(EphemeralHome):
+    """The same, with its sums."""
+
+    async def open(self) -> MemoryStore:
+        return SummedStore(EphemeralStore(self.shelf))

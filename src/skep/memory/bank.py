@@ -23,13 +23,15 @@ from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_
 from skep.memory.lineage import copied, undone
 from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
-from skep.memory.records import Rule, deleted, digest, identity, join, resolved, unexpired, written
+from skep.memory.records import Rule, check_copy, deleted, digest, identity, join, resolved, unexpired, written
 from skep.memory.trust import Author, check_may_replace
 from skep.memory.wants import matches
 from skep.store import Blobs
 
 #: Bytes of records in memory, unless said otherwise.
 CACHE = 64 * 2**20
+#: Copies of other machines that are taken in at once.
+TAKEN = 500
 #: How often a change is tried again whose key others change at the same time.
 TRIES = 20
 #: Seconds that a search waits for what was stored before it.
@@ -74,7 +76,7 @@ class Bank:
         self.finder = finder
         #: Counts what was changed here.
         self._written = 0
-        #: Called with each record that was changed here, or may have been; must not wait.
+        #: Called with each record that was changed here, or may have been, but not by `take_in`; must not wait.
         self.listeners: list[Callable[[Record], None]] = []
 
     # What is kept
@@ -172,16 +174,30 @@ class Bank:
         return await self._changed(namespace, key, write)
 
     async def take_in(self, copies: Sequence[Record]) -> int:
-        """Joins other machines' copies of records into those that are here; returns how many that changed anything."""
-        changed = 0
+        """Joins other machines' copies of records into those that are here; returns how many that changed anything.
+
+        Raises Invalid for a copy that cannot be right (`records.check_copy`): then none of them was taken in. Those that are
+        taken in when something else fails stay.
+        """
+        now = self.now()
         for copy in copies:
-
-            def write(record: Record | None, copy: Record = copy) -> tuple[Record, bool]:
-                put = join(record, copy) if record else copy
-                return put, digest(put) != digest(record)
-
-            changed += await self._changed(copy.namespace, copy.key, write)
+            check_copy(copy, now)
+        changed = 0
+        for start in range(0, len(copies), TAKEN):
+            some = copies[start : start + TAKEN]
+            done = await asyncio.gather(*(self._take_in(copy) for copy in some), return_exceptions=True)
+            for one in done:
+                if isinstance(one, BaseException):
+                    raise one
+                changed += one
         return changed
+
+    async def _take_in(self, copy: Record) -> bool:
+        def write(record: Record | None) -> tuple[Record, bool]:
+            put = join(record, copy) if record else copy
+            return put, digest(put) != digest(record)
+
+        return await self._changed(copy.namespace, copy.key, write, here=False)
 
     async def change(
         self, namespace: str, keys: Sequence[str], write: Callable[[str, Record | None], Record], aside: str = ""
@@ -214,7 +230,7 @@ class Bank:
                 await self.store_below.commit(changes)
             finally:
                 for _, made in pairs:
-                    self._tell(made)  # it may be there or not: whoever hears of it looks
+                    self._tell(made, True)  # it may be there or not: whoever hears of it looks
 
     def dot(self, record: Record | None) -> tuple[str, int]:
         """The writer and the stamp of what is written next to a key, in place of a record."""
@@ -379,8 +395,13 @@ class Bank:
             await self._indexing.close()
         await self.store_below.close()
 
-    async def _changed(self, namespace: str, key: str, write: Callable[[Record | None], tuple[Record, T]]) -> T:
-        """Reads a record, makes another of it and keeps that; again if somebody was faster. One at a time for each key."""
+    async def _changed(
+        self, namespace: str, key: str, write: Callable[[Record | None], tuple[Record, T]], here: bool = True
+    ) -> T:
+        """Reads a record, makes another of it and keeps that; again if somebody was faster. One at a time for each key.
+
+        `here`: whether it is changed here, rather than by another machine.
+        """
         async with self._turn(namespace, key):
             await self.pins.enter(namespace)
             try:
@@ -396,18 +417,18 @@ class Bank:
                         continue
                     except BaseException:
                         self._cache.drop(namespace, key)
-                        self._tell(made)  # it may be there or not: whoever hears of it looks
+                        self._tell(made, here)  # it may be there or not: whoever hears of it looks
                         raise
                     self._cache.put(made)
-                    self._tell(made)
+                    self._tell(made, here)
                     return answer
             finally:
                 self.pins.leave(namespace)
         raise Conflict(f"'{key}' in '{namespace}' is changed all the time by others", "Try again.")
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: Record, here: bool) -> None:
         self._written += 1
-        for hear in self.listeners:
+        for hear in self.listeners if here else ():
             hear(record)
         if self._indexing is not None:
             self._indexing.wake(record.namespace)

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from skep.errors import Invalid
 from skep.memory import Entry, Record
-from skep.memory.clocks import merge, seen
+from skep.memory.clocks import AHEAD, merge, seen, when
+from skep.memory.limits import check_key, check_namespace
 
 #: Makes one value of those that were written at the same time; they come by writer and stamp. It depends on nothing else.
 Rule = Callable[[Sequence[Entry]], Any]
@@ -71,6 +72,24 @@ def unexpired(record: Record, now: int) -> Record:
     if all(not entry.expires or entry.expires > now for entry in record.entries):
         return record
     return replace(record, entries=tuple(entry for entry in record.entries if not entry.expires or entry.expires > now))
+
+
+def check_copy(record: Record, now: int) -> None:
+    """Raises Invalid for what no machine that works as it should has sent of a record. `now`: wall-clock ms.
+
+    Joining a copy whose clock lies would drop what others wrote, and one from the far future would be the last for ever.
+    """
+    check_key(record.key)
+    check_namespace(record.namespace)
+    name = f"'{record.key[:80]}' in '{record.namespace[:80]}'"
+    ahead = max((when(stamp) for stamp in record.clock.values()), default=0) - now
+    if ahead > AHEAD:
+        why = f"a copy of {name} was written {ahead // 3_600_000} hours in the future"
+        raise Invalid(why, "Set the clock of the machine that wrote it, then write it again there.")
+    dots = [(entry.writer, entry.stamp) for entry in record.entries]
+    own = all((entry.namespace, entry.key) == (record.namespace, record.key) for entry in record.entries)
+    if not own or dots != sorted(set(dots)) or not all(seen(record.clock, *dot) for dot in dots):
+        raise Invalid(f"a copy of {name} contradicts itself", "See which machines work with this memory.")
 
 
 def join(a: Record, b: Record) -> Record:

@@ -102,6 +102,18 @@ class Pins:
         async with self._gate.alone(to):
             await self._rewrite(to, lambda lineage: replace(lineage, base=(origin, place)))
 
+    async def adopt(self, namespace: str, lineage: Lineage) -> None:
+        """Takes over what is known of the pins of a new namespace, whose copies were brought here. Raises Conflict."""
+        if await self._of(namespace) != Lineage():
+            raise Conflict(f"namespace '{namespace}' is there already", "Choose another name.")
+        self._clock.hear(max(lineage.places, default=0))
+        async with self._gate.alone(namespace):
+            await self._rewrite(namespace, lambda _: lineage)
+
+    async def lineage(self, namespace: str) -> Lineage:
+        """What hangs on earlier states of a namespace."""
+        return await self._of(namespace)
+
     async def base(self, namespace: str) -> str:
         """The namespace that this one goes on from; empty for one that began with nothing."""
         found = (await self._of(namespace)).base

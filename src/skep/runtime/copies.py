@@ -18,7 +18,8 @@ from skep.core.model import Entry
 from skep.core.state import State, pack, unpack
 from skep.disk.durable import UNFINISHED
 from skep.errors import Bug, Invalid, NotFound
-from skep.runtime.parcel import ARCHIVE, BLOBS, COMMITS, FORMAT, LOG, Manifest, Packing, Parcel, key_of
+from skep.runtime import pinned
+from skep.runtime.parcel import ARCHIVE, BLOBS, COMMITS, FORMAT, LOG, MEMORY, Manifest, Packing, Parcel, key_of
 from skep.runtime.parts import Parts
 from skep.store import Append, Log, codec
 
@@ -39,7 +40,8 @@ class Closing(Protocol):
 File = TypeVar("File", bound=Closing)
 
 
-async def _events(log: Log, session: str) -> list[ev.Event]:
+async def every_event(log: Log, session: str) -> list[ev.Event]:
+    """A session's events, all of them."""
     seq, events = 0, list[ev.Event]()
     while appends := await log.read(session, after=seq, limit=500):
         for append in appends:
@@ -54,7 +56,7 @@ async def events_until(log: Log, session: str, at: str) -> list[ev.Event]:
     Raises:
         NotFound: no such checkpoint or event.
     """
-    events = await _events(log, session)
+    events = await every_event(log, session)
     if not at:
         return events
     marks = {event.name: n for n, event in enumerate(events, 1) if isinstance(event, ev.SessionMarked)}
@@ -109,8 +111,12 @@ async def save(parts: Parts, session: str, name: str, path: Path, seq: int) -> W
         names = await _save_log(parts.log, session, seq, packing)
         # What is read from here on may be newer than the log in the file: a copy takes of it what that log knows of.
         await _save_archive(parts.log, session, packing)
+        held = set[str]()
+        await aside(packing.begin, MEMORY)
+        async for frame in pinned.packed(parts.bank, session, held):
+            await aside(packing.frames, [frame])
         lost = []
-        for digest in sorted(names.outputs):
+        for digest in sorted(names.outputs | held):
             try:
                 data = await parts.blobs.get(digest)
             except (NotFound, Invalid):
@@ -236,20 +242,23 @@ def read(parcel: Parcel, until: int = 0) -> Carried:
 
 async def load(parts: Parts, parcel: Parcel, carried: Carried, name: str, by: str) -> State:
     """Fills an empty log from a file. Raises Invalid if its commits are none."""
-    pinned = list[str]()
+    held = list[str]()
     try:
         for digest in parcel.blobs():
-            pinned.append(await parts.blobs.put(await aside(parcel.blob, digest)))
+            held.append(await parts.blobs.put(await aside(parcel.blob, digest)))
         origin = parcel.manifest.session
         if carried.state.base:
             with tempfile.NamedTemporaryFile(dir=parts.state, prefix=UNFINISHED) as file:
                 await aside(unpacked, parcel, file)
                 await parts.workspace.unbundle(name, Path(file.name), origin, carried.state.tip)
+        if MEMORY in parcel.manifest.members:
+            frames: list[bytes] = await aside(list, parcel.frames(MEMORY))
+            await pinned.unpacked(parts.bank, frames, origin, name, parcel.ours)
         packed: list[bytes] = await aside(list, parcel.frames(ARCHIVE))
         archive = [unpack(blob) for blob in packed]
         return await _fill(parts.log, name, carried.events, origin, archive, parts.clock.now(), by)
     finally:
-        for digest in pinned:  # the log names them now, or nothing does
+        for digest in held:  # the log or the memory names them now, or nothing does
             await parts.blobs.unpin(digest)
 
 

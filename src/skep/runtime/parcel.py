@@ -1,8 +1,9 @@
-"""A session in one file: its log, its archived tasks, its outputs, its commits. Whole or absent; checked before it is believed.
+"""A session in one file: its log, archived tasks, outputs, commits and memory. Whole or absent; checked before it is believed.
 
 A zip file. `log` and `archive` are lists of byte strings, each with its length (8 bytes, big-endian) in front: the events of each
-append, the tasks of the archive. `blobs/<digest>` are outputs, `commits` is a bundle of git, `manifest.json` has the SHA-256 of
-all of them, and `seal` proves to whoever has the key of the store that it wrote this manifest.
+append, the tasks of the archive; so is `memory`: the records of its namespace and its copies, then which checkpoints there are.
+`blobs/<digest>` are outputs and large values, `commits` is a bundle of git, `manifest.json` has the SHA-256 of all of them, and
+`seal` proves to whoever has the key of the store that it wrote this manifest.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MAX_MEMBER = 16 << 30
 #: Bytes of a manifest.
 MAX_MANIFEST = 256 << 20
 MANIFEST, SEAL, LOG, ARCHIVE, COMMITS, BLOBS = "manifest.json", "seal", "log", "archive", "commits", "blobs/"
+MEMORY = "memory"
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DAMAGE = (

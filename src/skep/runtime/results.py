@@ -16,7 +16,7 @@ from skep.core.model import TERMINAL, Entry, Plan
 from skep.core.state import State, unpack
 from skep.core.topology import PERSON
 from skep.errors import Conflict, NotFound
-from skep.runtime import copies
+from skep.runtime import copies, pinned
 from skep.runtime import requests as rq
 from skep.runtime.choice import ChoiceView, choice_view
 from skep.runtime.homes import set_aside
@@ -99,6 +99,9 @@ class Results:
             state = await copies.fork(self._parts.log, origin, name, events, self._now(), asked.by)
             if state.base:
                 await self._parts.workspace.fork(origin, name, state.tip)
+            every = await copies.every_event(self._parts.log, origin)
+            seq = int(asked.at) if asked.at.isdecimal() else len(events) if asked.at else 0
+            await pinned.fork(self._parts.bank, origin, every, seq, name)
             return state
 
         shown = await self._sessions.names.shown(origin)

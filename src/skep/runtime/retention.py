@@ -7,7 +7,7 @@ What is done with one of them, each step durable before the next begins:
 1. It is archived: a backup that no later one pushes out, compared with all that the store has (`proof`).
 2. It is noted which one is about to go (`GOING`, in the state folder).
 3. Its log goes, if it still ends where the archive ends and nobody's letter waits.
-4. What only it needed goes: refs, recordings, homes, the list of its commits. Its blobs follow with the next collection.
+4. What only it needed goes: refs, memory, recordings, homes, the list of its commits. Its blobs follow with the next collection.
 
 Killed before the third step, it is there with all it has, and the next time finds its archive; after it, the next owner of the
 state folder does the fourth.
@@ -31,6 +31,7 @@ from skep.core.fleet import SYSTEM
 from skep.core.state import State
 from skep.disk.durable import Draft, sync_folder
 from skep.errors import Conflict, Invalid, NotFound, SkepError
+from skep.memory.scope import namespace_of
 from skep.runtime import requests as rq
 from skep.runtime.homes import set_aside
 from skep.runtime.kept import PruneView
@@ -207,6 +208,7 @@ class Retention:
                 await parts.workspace.remove(path)
         if await parts.workspace.refs(session):
             await parts.workspace.abandon(session, unmerged=True)  # the archive has all of them
+        await parts.bank.forget(namespace_of(session))
         if parts.listing is not None:
             await parts.listing.drop(session)
         if parts.publishers is not None:

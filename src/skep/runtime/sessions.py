@@ -20,7 +20,7 @@ from skep.core.placement import INPROCESS, explain
 from skep.core.settle import halted
 from skep.core.state import State, unpack
 from skep.errors import Conflict, Invalid, NotFound, SkepError, Unavailable
-from skep.runtime import foretell, node, plans, revise
+from skep.runtime import foretell, node, pinned, plans, revise
 from skep.runtime import requests as rq
 from skep.runtime.backups import Backups
 from skep.runtime.bounds import at_work
@@ -385,7 +385,10 @@ class Sessions:
         given = msgspec.structs.replace(asked.input, at=self._now())
         if not isinstance(given, FOR_PEOPLE):
             raise Invalid(f"'{type(given).__name__}' is not for callers")
-        return await (await self.live.loop(session, hands=False)).tell(given)
+        told = await (await self.live.loop(session, hands=False)).tell(given)
+        if isinstance(given, inp.Mark):
+            await pinned.pin(self._parts.bank, session, told)
+        return told
 
     async def _task(self, asked: rq.GetTask) -> TaskView:
         session = await self.names.resolve(asked.session)

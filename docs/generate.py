@@ -25,7 +25,18 @@ from skep.terminals.pool import Latency, Stats
 from skep.workflow import fleet
 
 CHOICE = (choice.ChoiceView, choice.CandidateView, choice.BallotView, choice.VoteView, mail.MailView, Message)
-REMEMBERED = (Entry, Found, Hit, memory_views.StatsView, memory_views.ShelfView, memory_views.WrittenView, memory_views.TakenView)
+REMEMBERED = (
+    Entry,
+    Found,
+    Hit,
+    memory_views.StatsView,
+    memory_views.ShelfView,
+    memory_views.WrittenView,
+    memory_views.TakenView,
+    memory_views.ConsolidatedView,
+    memory_views.StepView,
+    memory_views.UndoneView,
+)
 FOLDER = Path(__file__).parent / "reference"
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.draft import Draft
 from skep.runtime import memory_requests as mq
-from skep.runtime.memory_views import StatsView
+from skep.runtime.memory_views import ConsolidatedView, StatsView, UndoneView
 from skep.runtime.request import Request
 from skep.runtime.typed import check_plain, wrong
 
@@ -144,6 +144,18 @@ class Memory:
     async def stats(self) -> StatsView:
         """How memory stands: how much of what there is, where it lies, how far the index is. All of it is read for that."""
         return await self._call(mq.StatsOfMemory())
+
+    async def consolidate(self, *, namespace: str = PROJECT, dry: bool = False) -> ConsolidatedView:
+        """What says the same becomes one, three episodes of one outcome become a fact, what expired goes.
+
+        Args:
+            dry: nothing is changed, only told.
+        """
+        return await self._call(mq.ConsolidateMemory(namespace=namespace, dry=dry))
+
+    async def undo(self, *, namespace: str = PROJECT) -> UndoneView:
+        """Takes back what the last `consolidate` merged and learned. Raises NotFound if there is nothing to take back."""
+        return await self._call(mq.UndoConsolidation(namespace=namespace))
 
 
 def _texts(name: str, given: Any) -> tuple[Any, ...]:

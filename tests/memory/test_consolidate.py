@@ -260,8 +260,8 @@ async def test_proposals_are_not_there_yet_and_what_is_no_namespace_is_refused(b
         await consolidate(bank, N, proposals=True)
     with pytest.raises(Invalid):
         await consolidate(bank, "n@undo")
-    with pytest.raises(Invalid, match="Skep's own"):
-        await put(bank, "a", SPACES, metadata={"consolidated": 1})
+    entry = await put(bank, "a", SPACES, metadata={"consolidated": 1, "b": 2})
+    assert entry.metadata == {"b": 2}, "only a consolidation says so"
 
 
 class Knowing:

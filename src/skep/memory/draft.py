@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from skep.errors import Invalid
 from skep.memory import RULES, Entry, Kind
-from skep.memory.limits import MAX_VECTOR, check_key, check_metadata, check_namespace, check_tags, measured
+from skep.memory.limits import MAX_VECTOR, RUN, check_key, check_metadata, check_namespace, check_tags, measured
 from skep.memory.records import identity
 from skep.memory.trust import Author
 
@@ -68,7 +68,7 @@ class Draft(Struct, frozen=True, kw_only=True, omit_defaults=True):
             session=by.session,
             task=by.task,
             tags=tuple(dict.fromkeys(self.tags)),
-            metadata=self.metadata,
+            metadata={name: value for name, value in self.metadata.items() if name != RUN},
             trust=by.trust,
             updated=now,
             expires=now + int(self.ttl * 1000) if self.ttl else 0,

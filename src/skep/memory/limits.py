@@ -18,7 +18,7 @@ MAX_VECTOR, MAX_DEPTH = 4_096, 100
 #: Behind it in a namespace's name stands what Skep keeps of an earlier state; no user names such.
 COPY = "@"
 
-#: In the metadata of what a consolidation wrote: which one it was. No user writes it.
+#: In the metadata of what a consolidation wrote: which one it was. It is left out of what anybody else writes.
 RUN = "consolidated"
 
 encode_value = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -46,9 +46,7 @@ def check_tags(tags: tuple[str, ...]) -> None:
 
 
 def check_metadata(metadata: dict[str, Any]) -> None:
-    """Raises Invalid for metadata that is too large, cannot be written, or that only Skep writes."""
-    if isinstance(metadata, dict) and RUN in metadata:
-        raise Invalid(f"'{RUN}' in the metadata is Skep's own", "Call it something else.")
+    """Raises Invalid for metadata that is too large, or cannot be written."""
     if len(measured(metadata, "metadata")) > MAX_METADATA:
         raise Invalid(f"the metadata has more than {MAX_METADATA} bytes", "Put it into the value.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skep.memory import Entry, Filter, Found, Search
 from skep.memory.draft import Draft
-from skep.runtime.memory_views import StatsView
+from skep.runtime.memory_views import ConsolidatedView, StatsView, UndoneView
 from skep.runtime.request import Request
 
 
@@ -80,6 +80,23 @@ class StatsOfMemory(Request[StatsView], frozen=True, tag="memory-stats"):
     """How memory stands. All of it is read for that."""
 
 
+class ConsolidateMemory(Request[ConsolidatedView], frozen=True, tag="memory-consolidate"):
+    """What says the same becomes one, three episodes of one outcome a fact, what expired goes. `dry`: only tells.
+
+    Raises Unavailable for `propose`: an agent that proposes more.
+    """
+
+    namespace: str
+    dry: bool = False
+    propose: bool = False
+
+
+class UndoConsolidation(Request[UndoneView], frozen=True, tag="memory-undo"):
+    """Takes back what the last consolidation of a namespace merged and learned. Raises NotFound."""
+
+    namespace: str
+
+
 AboutMemory = (
     StoreMemory
     | AddMemory
@@ -91,6 +108,8 @@ AboutMemory = (
     | MemoryConflicts
     | SettleMemory
     | StatsOfMemory
+    | ConsolidateMemory
+    | UndoConsolidation
 )
 #: Asking twice is like asking once. Storing is not: the second time may replace what somebody else stored in between.
 Repeatable = GetMemory | SearchMemory | ListMemory | MemorySiblings | MemoryConflicts | StatsOfMemory

@@ -68,3 +68,37 @@ class TakenView(Struct, frozen=True, kw_only=True):
     ours: bool = False
     dry: bool = False
     notes: tuple[str, ...] = ()
+
+
+class StepView(Struct, frozen=True, kw_only=True):
+    """One thing that a consolidation does: `what` (merge, fact, expire), with these keys (of a merge first the one that stays, to
+    which the others lead then), and why, in words."""
+
+    what: str
+    keys: tuple[str, ...]
+    why: str
+
+
+class ConsolidatedView(Struct, frozen=True, kw_only=True):
+    """What a consolidation did, or (`dry`) would.
+
+    `merged`, `learned`, `expired`: keys that became others, facts that were made of episodes, keys whose values were over.
+    `steps`: the first of them. `left`: keys that were changed meanwhile, and stay as they are. `notes`: what was not looked at.
+    """
+
+    namespace: str
+    dry: bool
+    merged: int = 0
+    learned: int = 0
+    expired: int = 0
+    steps: list[StepView] = []
+    left: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class UndoneView(Struct, frozen=True, kw_only=True):
+    """What undoing a consolidation came to. `back`: keys as they were; `left`: keys that were changed since, and stay so."""
+
+    namespace: str
+    back: tuple[str, ...]
+    left: tuple[str, ...]

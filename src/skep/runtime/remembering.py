@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from skep.errors import Conflict, Invalid
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.bank import missing
+from skep.memory.consolidation import consolidate, undo
 from skep.memory.limits import check_key, check_namespace, encode_value
 from skep.memory.records import unexpired
 from skep.runtime import memory_requests as mq
-from skep.runtime.memory_views import ShelfView, StatsView
+from skep.runtime.memory_views import ConsolidatedView, ShelfView, StatsView, StepView, UndoneView
 from skep.runtime.parts import Parts
 
 #: Entries of one answer, and hits of one search.
 MOST, MOST_HITS = 1_000, 100
+#: Keys of one step of a consolidation that are told.
+MOST_KEYS = 20
 #: Bytes of values in one answer; a page is over with the entry that passes it.
 ROOM = 16 << 20
 
@@ -36,6 +40,8 @@ class Remembering:
             mq.MemoryConflicts: self._conflicts,
             mq.SettleMemory: self._settle,
             mq.StatsOfMemory: self._stats,
+            mq.ConsolidateMemory: self._consolidate,
+            mq.UndoConsolidation: self._undo,
         }
 
     async def _store(self, asked: mq.StoreMemory) -> Entry:
@@ -119,6 +125,21 @@ class Remembering:
             store=config.store or "sqlite", embedder=config.embedder, shelves=made, deleted=deleted, conflicts=conflicts,
             cached=bank.cached, cache=config.cache, behind=behind, trouble=trouble, replication="not available",
         )  # fmt: skip
+
+    async def _consolidate(self, asked: mq.ConsolidateMemory) -> ConsolidatedView:
+        done = await consolidate(self._bank, asked.namespace, asked.dry, proposals=asked.propose)
+        count = Counter[str]()
+        for step in done.steps:
+            count[step.what] += len(step.keys) - (step.what == "merge")
+        return ConsolidatedView(
+            namespace=done.namespace, dry=done.dry, merged=count["merge"], learned=count["fact"], expired=count["expire"],
+            steps=[StepView(what=step.what, keys=step.keys[:MOST_KEYS], why=step.why) for step in done.steps[:MOST]],
+            left=tuple(key for step in done.left for key in step.keys)[:MOST], notes=tuple(done.notes),
+        )  # fmt: skip
+
+    async def _undo(self, asked: mq.UndoConsolidation) -> UndoneView:
+        back, left = await undo(self._bank, asked.namespace)
+        return UndoneView(namespace=asked.namespace, back=tuple(back[:MOST]), left=tuple(left[:MOST]))
 
 
 def _named(asked: mq.GetMemory | mq.DeleteMemory | mq.MemorySiblings) -> None:

@@ -125,3 +125,19 @@ def test_a_key_with_one_value_has_nothing_to_decide(skep: Skep) -> None:
     refused = skep("memory", "resolve", "k", "w")
     assert (refused.code, "has one value" in refused.err) == (1, True)
     assert skep("memory", "get", "k").out == "v"
+
+
+def test_what_says_the_same_becomes_one_and_that_can_be_undone(skep: Skep) -> None:
+    for key in ("a", "b"):
+        skep("memory", "store", key, "Indent with four spaces, never tabs.")
+    would = skep("memory", "consolidate", "--dry-run").out.splitlines()
+    assert would[:2] == ["merge a, b: the same text", "project: 1 key would be merged, 0 facts would be learned, 0 expired"]
+    assert "real embedder" in would[2]
+    told = json.loads(skep("memory", "consolidate", "--json").out)["consolidated"]
+    assert (told["merged"], told["dry"], told["steps"][0]["keys"]) == (1, False, ["a", "b"])
+    assert skep("memory", "get", "b").out == "Indent with four spaces, never tabs."
+    assert [line.split("\t")[1] for line in skep("memory", "list").out.splitlines()] == ["a"]
+    assert skep("memory", "consolidate").out.startswith("project: 0 keys merged")
+    assert skep("memory", "consolidate", "--undo").out == "project: 2 keys as before\n"
+    assert skep("memory", "consolidate", "--undo").code == 2
+    assert skep("memory", "consolidate", "--undo", "--dry-run").code == 2

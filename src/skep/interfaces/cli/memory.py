@@ -54,9 +54,9 @@ class Memories(Group):
         return list(self.commands)
 
     def _load(self) -> None:
-        from skep.interfaces.cli import memory_conflicts, memory_look
+        from skep.interfaces.cli import memory_conflicts, memory_consolidate, memory_look
 
-        for found in (*memory_look.COMMANDS, *memory_conflicts.COMMANDS):
+        for found in (*memory_look.COMMANDS, *memory_conflicts.COMMANDS, *memory_consolidate.COMMANDS):
             self.add_command(found)
 
 

@@ -14,7 +14,6 @@ from skep.core.fleet import SYSTEM
 from skep.core.model import LEFT
 from skep.core.state import State
 from skep.errors import Conflict, SkepError, Unavailable
-from skep.memory.scope import namespace_of
 from skep.runtime import leftovers
 from skep.runtime.collect import collect_daily
 from skep.runtime.credits import Credits
@@ -468,7 +467,6 @@ class Live:
         if session in self._loops:
             await self._shut(session)
         await self._parts.workspace.forget(session)
-        await self._parts.bank.forget(namespace_of(session))
         await self._names.forget(session)
 
     async def close(self) -> None:

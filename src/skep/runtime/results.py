@@ -16,6 +16,7 @@ from skep.core.model import TERMINAL, Entry, Plan
 from skep.core.state import State, unpack
 from skep.core.topology import PERSON
 from skep.errors import Conflict, NotFound
+from skep.memory.scope import namespace_of
 from skep.runtime import copies, pinned
 from skep.runtime import requests as rq
 from skep.runtime.choice import ChoiceView, choice_view
@@ -119,6 +120,7 @@ class Results:
                 await self._sessions.names.give(name, shown, state.plan.source)
         except BaseException:
             await asyncio.shield(self._sessions.live.discard(name))
+            await asyncio.shield(self._parts.bank.forget(namespace_of(name)))
             raise
         return await self._sessions.view(await self._sessions.live.loop(name, hands=False))
 

@@ -85,7 +85,7 @@ def test_of_a_commit_of_several_files_all_or_none_is_there_wherever_it_was_kille
     done = under_strace("markdown", tmp_path, call, f"signal=SIGKILL:when={nth}")
     assert done.returncode == -9
     check("markdown", tmp_path, done.stdout)
-    assert [found.name for found in (tmp_path / "memory").rglob(".*")] == []
+    assert [found.name for found in (tmp_path / "notes").rglob(".*")] == []
 
 
 async def go_on(kind: str, folder: Path) -> None:

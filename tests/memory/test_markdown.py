@@ -46,7 +46,7 @@ async def store(tmp_path: Path) -> AsyncIterator[MarkdownStore]:
 
 
 def path(folder: Path, key: str = "k", namespace: str = "n") -> Path:
-    return Pages(folder / "memory").path(namespace, key)
+    return Pages(folder / "notes").path(namespace, key)
 
 
 def edit(file: Path, old: str, new: str) -> None:
@@ -69,7 +69,7 @@ async def one(store: MarkdownStore, key: str = "k") -> Entry:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [found for found in (folder / "memory").rglob(".*") if found.exists()]
+    return [found for found in (folder / "notes").rglob(".*") if found.exists()]
 
 
 # What is written
@@ -82,7 +82,7 @@ async def test_a_key_is_one_file_that_people_can_read(store: MarkdownStore, tmp_
     for line in ('- trust: `"agent"`', '- agent: `"coder-1"`', '- tags: `["code"]`', '- updated: `"2023-11-14T22:13:20.000Z"`'):
         assert f"{line}\n" in text
     assert '```json\n{\n  "tabs": false\n}\n```\n' in text
-    assert sorted(found.name for found in (tmp_path / "memory").iterdir()) == sorted([README, path(tmp_path).parent.name])
+    assert sorted(found.name for found in (tmp_path / "notes").iterdir()) == sorted([README, path(tmp_path).parent.name])
 
 
 async def test_no_name_leads_out_of_the_folder(store: MarkdownStore, tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ async def test_no_name_leads_out_of_the_folder(store: MarkdownStore, tmp_path: P
     for name in ODD:
         await store.commit([fresh(name, namespace=name)])
     assert {found.name for found in tmp_path.iterdir()} == before
-    files = [found for found in (tmp_path / "memory").rglob("*") if found.is_file() and found.name != README]
-    assert len(files) == len(ODD)
+    files = [found for found in (tmp_path / "notes").rglob("*") if found.is_file() and found.name != README]
+    assert len(files) == len([name for name in ODD if "@" not in name])
     for found in files:
-        assert len(found.relative_to(tmp_path / "memory").parts) == 2
+        assert len(found.relative_to(tmp_path / "notes").parts) == 2
         assert set(found.stem + found.parent.name) <= set("0123456789abcdef")
         assert stat.S_IMODE(found.stat().st_mode) == 0o600
 
@@ -102,7 +102,7 @@ async def test_git_sees_one_small_change_for_one_change(store: MarkdownStore, tm
     def git(*command: str) -> str:
         who = ("-c", "user.name=x", "-c", "user.email=x@x")
         return subprocess.run(
-            ["git", "-C", str(tmp_path / "memory"), *who, *command], capture_output=True, check=True, text=True
+            ["git", "-C", str(tmp_path / "notes"), *who, *command], capture_output=True, check=True, text=True
         ).stdout
 
     git("init", "-q")
@@ -110,7 +110,7 @@ async def test_git_sees_one_small_change_for_one_change(store: MarkdownStore, tm
     git("add", "-A")
     git("commit", "-qm", "all")
     await store.commit([Change(written(records[2], entry("k2", {"a": 99, "b": ["x"] * 5})), digest(records[2]))])
-    assert git("diff", "--numstat").split() == ["3", "3", str(path(tmp_path, "k2").relative_to(tmp_path / "memory"))]
+    assert git("diff", "--numstat").split() == ["3", "3", str(path(tmp_path, "k2").relative_to(tmp_path / "notes"))]
     assert git("status", "--porcelain").count("\n") == 1
 
 
@@ -324,7 +324,7 @@ async def test_files_without_what_skep_knows_of_them_are_taken_in_and_not_truste
     await store.commit([gone(deleted)])
     await store.close()
     (tmp_path / "b").mkdir()
-    shutil.copytree(tmp_path / "a" / "memory", tmp_path / "b" / "memory")
+    shutil.copytree(tmp_path / "a" / "notes", tmp_path / "b" / "notes")
     store = await MarkdownStore.open(tmp_path / "b")
     found = await one(store)
     assert (found.value, found.trust, found.writer) == ("HERE", "untrusted", f"{store.writer}.hand")
@@ -350,11 +350,25 @@ async def test_files_that_are_all_gone_are_written_anew(tmp_path: Path) -> None:
     store = await MarkdownStore.open(tmp_path)
     old = await kept(store)
     await store.close()
-    shutil.rmtree(tmp_path / "memory")
+    shutil.rmtree(tmp_path / "notes")
     store = await MarkdownStore.open(tmp_path)
     assert await store.get("n", "k") == old
     assert path(tmp_path).exists()
     await store.close()
+
+
+async def test_what_skep_keeps_for_itself_has_no_file_and_none_can_be_made(store: MarkdownStore, tmp_path: Path) -> None:
+    await store.commit([fresh("k"), fresh("k", namespace="n@1")])
+    assert len(list((tmp_path / "notes").rglob("*/*.md"))) == 1
+    forged = path(tmp_path, namespace="n@2")
+    forged.parent.mkdir()
+    shutil.copy(path(tmp_path), forged)
+    edit(forged, '- namespace: `"n"`', '- namespace: `"n@2"`')
+    assert set(await store.heads()) == {"n", "n@1"}
+    assert list(store.trouble) == [str(forged)]
+    assert await store.get("n@2", "k") is None
+    await store.drop("n@1")
+    assert set(await store.heads()) == {"n"}
 
 
 async def test_a_second_process_is_refused(store: MarkdownStore, tmp_path: Path) -> None:

@@ -5,14 +5,15 @@ what differs from it in a file was edited by hand: that is taken in as a new val
 file that cannot be read any more is told, and neither used nor overwritten until somebody repairs or removes it.
 
 New texts are written beside the files first, then the commit is made, then each takes its file's name. After a crash those that
-were committed take it then, unless somebody edited the file since; the others go.
+were committed take it then, unless somebody edited the file since; the others go. What Skep keeps of earlier states
+(`limits.COPY`) is nobody's to edit and has no files.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ from skep.errors import Conflict, Invalid, Unavailable
 from skep.memory import Change, Record
 from skep.memory.byhand import edited, removed
 from skep.memory.clocks import Hybrid
+from skep.memory.limits import COPY, check_key, check_namespace
 from skep.memory.pages import ABSENT, UNSEEN, Pages, Seen, at
 from skep.memory.readable import parse, render
 from skep.memory.records import digest, encode
@@ -62,7 +64,7 @@ class MarkdownStore:
 
         Args:
             folder: the state folder.
-            files: where the files lie; its own folder `memory` unless said otherwise. It is nobody's worktree.
+            files: where the files lie; its own folder `notes` unless said otherwise. It is nobody's worktree.
 
         Raises:
             Conflict: another process works with it.
@@ -71,7 +73,7 @@ class MarkdownStore:
         """
         known = await SqliteStore.open(folder)
         try:
-            store = cls(known, Pages(files or folder / "memory"))
+            store = cls(known, Pages(files or folder / "notes"))
             await store._begin()
         except BaseException:
             await known.close()
@@ -85,14 +87,13 @@ class MarkdownStore:
             path = self._pages.path(namespace, key)
         except UnicodeEncodeError:  # no such name was ever written
             return None
-        if not self._is_seen(path):
+        if COPY not in namespace and not self._is_seen(path):
             await self._alone(self._notice, namespace, key)
         return await self._known.get(namespace, key)
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """See `MemoryStore.commit`. A caller that is cancelled leaves the commit as it is: it may well be made."""
-        texts = [_text(change.record) for change in changes]
-        await self._alone(self._commit, changes, texts)
+        await self._alone(self._commit, changes, _texts(changes))
 
     async def page(self, namespace: str, after: str = "", limit: int = 1000) -> list[Record]:
         """See `MemoryStore.page`. Of a file that cannot be read any more: what it was."""
@@ -131,7 +132,7 @@ class MarkdownStore:
         for folder in hidden:
             await self._disk(self._pages.erase, folder)
         self._unfinished = await self._disk(self._pages.unfinished)
-        for namespace in await self._known.heads():
+        for namespace in [name for name in await self._known.heads() if COPY not in name]:
             after = ""
             while page := await self._known.page(namespace, after):
                 await self._disk(self._compare, page, fresh)
@@ -151,26 +152,26 @@ class MarkdownStore:
             seen = self._pages.finish(path, text) if fresh or path in self._unfinished else self._pages.same(path, text)
             self._seen[path] = seen or UNSEEN
 
-    async def _commit(self, changes: Sequence[Change], texts: Sequence[bytes]) -> None:
-        for change in changes:
-            await self._notice(change.record.namespace, change.record.key)
+    async def _commit(self, changes: Sequence[Change], texts: Mapping[tuple[str, str], bytes]) -> None:
+        for name in texts:
+            await self._notice(*name)
         await self._write(changes, texts)
 
-    async def _write(self, changes: Sequence[Change], texts: Sequence[bytes]) -> None:
-        """Commits changes to files that are as they were seen."""
-        paths = [self._pages.path(one.record.namespace, one.record.key) for one in changes]
-        self._unfinished.update(paths)
-        for path, text in zip(paths, texts, strict=True):
-            await self._disk(self._pages.prepare, path, text, self._seen.get(path, ABSENT))
+    async def _write(self, changes: Sequence[Change], texts: Mapping[tuple[str, str], bytes]) -> None:
+        """Commits changes, with the texts of their keys' files, which are as they were seen."""
+        paths = {name: self._pages.path(*name) for name in texts}
+        self._unfinished.update(paths.values())
+        for name, path in paths.items():
+            await self._disk(self._pages.prepare, path, texts[name], self._seen.get(path, ABSENT))
         try:
             await self._known.commit(changes)
         except (Conflict, Invalid):
-            for change in changes:
-                await self._notice(change.record.namespace, change.record.key)  # what was prepared goes
+            for name in texts:
+                await self._notice(*name)  # what was prepared goes
             raise
-        for path, text, change in zip(paths, texts, changes, strict=True):
-            self._names[path] = change.record.namespace, change.record.key
-            await self._finish(path, text)
+        for name, path in paths.items():
+            self._names[path] = name
+            await self._finish(path, texts[name])
 
     async def _finish(self, path: Path, text: bytes) -> None:
         seen = await self._disk(self._pages.finish, path, text)
@@ -196,7 +197,8 @@ class MarkdownStore:
             made = self._edited(path, data, record, (namespace, key))
         self._seen[path] = seen
         if made is not None and digest(made) != digest(record):
-            await self._write([Change(made, digest(record))], [_text(made)])
+            changes = [Change(made, digest(record))]
+            await self._write(changes, _texts(changes))
         self.trouble.pop(str(path), None)
 
     def _edited(self, path: Path, data: bytes, record: Record | None, name: tuple[str, str]) -> Record:
@@ -238,6 +240,8 @@ class MarkdownStore:
             raise Invalid("it is not Unicode") from None
         if self._pages.path(claimed.namespace, claimed.key) != path:
             raise Invalid("it is not named after its key")
+        check_namespace(claimed.namespace)
+        check_key(claimed.key)
         return claimed.namespace, claimed.key
 
     async def _drop(self, namespace: str) -> None:
@@ -280,6 +284,12 @@ class MarkdownStore:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _texts(changes: Sequence[Change]) -> dict[tuple[str, str], bytes]:
+    """The files' texts; what Skep keeps for itself has none."""
+    records = [change.record for change in changes if COPY not in change.record.namespace]
+    return {(record.namespace, record.key): _text(record) for record in records}
 
 
 def _text(record: Record) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skep.config import MemoryConfig
-from skep.errors import Unavailable
+from skep.errors import Invalid, Unavailable
 from skep.memory import MemoryStore
 from skep.memory.bank import Bank
 from skep.memory.search.embedders import embedder_named
@@ -23,7 +23,7 @@ async def open_bank(config: MemoryConfig, folder: Path | None, now: Callable[[],
         blobs: for large values.
 
     Raises:
-        Invalid: there is no such embedder, or what is there is damaged.
+        Invalid: there is no such embedder, the folder of files is no whole path, or what is there is damaged.
         Unavailable: the store fails its checks, or there is none of that kind.
     """
     embedder = embedder_named(config.embedder)
@@ -51,4 +51,11 @@ async def _store(config: MemoryConfig, folder: Path | None) -> MemoryStore:
         from skep.memory.sqlite import SqliteStore
 
         return await SqliteStore.open(folder)
+    if config.store == "markdown":
+        from skep.memory.markdown import MarkdownStore
+
+        files = Path(config.folder).expanduser() if config.folder else folder / "notes"
+        if not files.is_absolute():
+            raise Invalid(f"[memory] folder is '{config.folder}': from where?", "Write the whole path, or ~/ and the rest.")
+        return await MarkdownStore.open(folder, files)
     raise Unavailable(f"memory in '{config.store}' is not available", "Choose another `store` in [memory] of skep.toml.")

@@ -276,5 +276,5 @@ async def test_common_words_alone_are_answered_and_said(index: Index, monkeypatc
     assert len(ranked) == 10
     assert "common words (the, task): only those with several" in note
     ranked, note = await index.find(Search(text="the task alone", mode="words"))
-    assert ranked[0].why == ("words: alone, the, task",)
+    assert ranked[0].why == ("words: the, task, alone",)
     assert "they only sort what the other words found" in note

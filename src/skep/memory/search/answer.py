@@ -25,7 +25,7 @@ class Answer(Struct, frozen=True):
     note: str
 
 
-def answer(database: sqlite3.Connection, vectors: Vectors, search: Search, vector: bytes) -> Answer:
+def answer(database: sqlite3.Connection, counts: words.Counts, vectors: Vectors, search: Search, vector: bytes) -> Answer:
     """Finds.
 
     Args:
@@ -36,7 +36,7 @@ def answer(database: sqlite3.Connection, vectors: Vectors, search: Search, vecto
     hits: list[words.Scored] = []
     # Without numpy only what was found by words is compared by meaning.
     if search.text and (search.mode != "meaning" or not search.vector):
-        hits, note = words.find(database, search.text, search.filter, most)
+        hits, note = words.find(database, counts, search.text, search.filter, most)
         notes.append(note if search.mode != "meaning" else "")
     near: list[tuple[int, float]] = []
     if vector and search.mode != "words":

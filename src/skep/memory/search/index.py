@@ -19,6 +19,7 @@ from skep.memory.search.answer import answer
 from skep.memory.search.feeding import Feeder, Vector
 from skep.memory.search.meaning import Vectors, unit
 from skep.memory.search.texts import MOST_MEANT
+from skep.memory.search.words import Counts
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Index:
         self._embedding = ThreadPoolExecutor(2, thread_name_prefix="skep-memory-embed")
         self._reader = schema.open_reader(path) if path else writer
         self._feeder = Feeder(writer)
-        self._vectors = Vectors()
+        self._vectors, self._counts = Vectors(), Counts()
         self._places: dict[str, int] = dict(writer.execute("SELECT namespace, place FROM place"))
         self._searches = 0
         self._unembedded = asyncio.Event()
@@ -96,7 +97,7 @@ class Index:
                     async with asyncio.timeout(PATIENCE):
                         await self._all_embedded.wait()
             vector, trouble = await self._meant(search)
-            found = await self._in(self._finding, partial(answer, self._reader, self._vectors, search, vector))
+            found = await self._in(self._finding, partial(answer, self._reader, self._counts, self._vectors, search, vector))
         finally:
             self._searches -= 1
         notes = [trouble, found.note, "" if self._all_embedded.is_set() else self._behind()]

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from skep.memory import Filter
-from skep.memory.search.texts import wanted
+from skep.memory.search.texts import COPIES, wanted
 from skep.memory.search.words import Within, limits
 
 #: Vectors of one length in memory (300 MB of 384 numbers), and those that are compared without numpy.
@@ -99,9 +99,8 @@ class Vectors:
             near = compare(database, vector, newest[:MOST_PLAIN], own)
             return _let_through(database, near, filter, most), note if len(newest) > MOST_PLAIN else ""
         matrix = self._matrix(database, (own, size))
-        narrow = bool(filter.tags or filter.agent or filter.task or filter.prefix or filter.namespaces or within.where)
-        ids = within.rows("", NARROW + 1) if narrow else []
-        if narrow and len(ids) <= NARROW:
+        ids = within.rows("", NARROW + 1) if wanted(filter) or within.where else None
+        if ids is not None and len(ids) <= NARROW:
             return matrix.closest(vector, most, ids), matrix.note
         few = most
         while True:
@@ -203,8 +202,13 @@ def _let_through(
         part = near[start : start + 1_000]
         query = f"SELECT id, marks FROM doc d WHERE id IN ({','.join('?' * len(part))})" + (f" AND {where}" if where else "")
         rows = database.execute(query, (*(id for id, _ in part), *values))
-        good = {id for id, marks in rows if all(choices.intersection(marks.split()) for choices in wants)}
+        good = {id for id, marks in rows if _has(marks.split(), wants, bool(filter.namespaces))}
         found += [one for one in part if one[0] in good]
         if len(found) >= most:
             break
     return found[:most]
+
+
+def _has(marks: Sequence[str], wants: Sequence[set[str]], copies: bool) -> bool:
+    """Whether marks are those that a filter asks for; copies only where they may be."""
+    return all(choices.intersection(marks) for choices in wants) and (copies or COPIES not in marks)

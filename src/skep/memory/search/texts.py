@@ -16,6 +16,8 @@ from skep.memory.search.terms import terms
 MOST_TEXT, MOST_MEANT = 64 * 1024, 4_000
 #: Begins every mark. No word has it, and FTS5 takes it for a letter.
 _MARK = "§"
+#: The mark of what Skep keeps of an earlier state: found only where its namespace is named.
+COPIES = _MARK + "c"
 
 
 class Document(Struct, frozen=True):
@@ -72,7 +74,7 @@ def wanted(filter: Filter) -> list[list[str]]:
     return [
         choices
         for choices in (
-            [_mark("n", name) for name in filter.namespaces] or [_mark("p", "")],
+            [_mark("n", name) for name in filter.namespaces],
             [_mark("k", kind) for kind in filter.kinds],
             *([_mark("t", tag)] for tag in filter.tags),
             [_mark("a", filter.agent)] if filter.agent else [],
@@ -85,8 +87,8 @@ def wanted(filter: Filter) -> list[list[str]]:
 
 def _marks(entry: Entry) -> Iterator[str]:
     yield _mark("n", entry.namespace)
-    if COPY not in entry.namespace:
-        yield _mark("p", "")  # found without naming its namespace
+    if COPY in entry.namespace:
+        yield COPIES
     yield _mark("k", entry.kind)
     yield _mark("r", entry.trust)
     for tag in entry.tags:

@@ -16,16 +16,20 @@ from msgspec import Struct
 
 from skep.memory import Filter
 from skep.memory.search.terms import terms
-from skep.memory.search.texts import wanted
+from skep.memory.search.texts import COPIES, wanted
 
 #: Words of a query that count.
 MOST_TERMS = 32
-#: A word of more entries than that is a common one.
-RARE = 1_000
+#: A word of more entries than that is a common one; and how many entries are looked at for all rare words of a query, about.
+RARE, MOST_RARE = 1_000, 1_500
+#: Common words whose counts are kept.
+MOST_COUNTS = 10_000
 #: Entries that are ranked by what stands in them, and characters that are read of each.
-RANKED, READ = 200, 8_000
+RANKED, READ = 150, 8_000
 #: Entries that are looked for by several common words together, and how many must be found before fewer words will do.
-TOGETHER, ENOUGH = 300, 100
+TOGETHER, ENOUGH = 200, 100
+#: Common words that are looked for together, at most.
+MOST_TOGETHER = 5
 #: BM25: how soon a word that comes again adds little, and how much longer texts are held back.
 K1, B = 1.2, 0.75
 #: A word in the key or a tag counts as so many in the text.
@@ -33,9 +37,10 @@ HEAD = 2
 
 
 class Term(Struct, frozen=True):
-    """A word looked for. `shown`: as it was typed. `df`: entries that have it, about. `rare`: all of them are looked at."""
+    """A word looked for. `at`, `shown`: as it was typed. `df`: entries that have it, about. `rare`: all of them are looked at."""
 
     text: str
+    at: int
     shown: str
     df: float
     rare: bool
@@ -53,16 +58,16 @@ class Scored(Struct, frozen=True):
     words: tuple[str, ...]
 
 
-def find(database: sqlite3.Connection, text: str, filter: Filter, most: int) -> tuple[list[Scored], str]:
+def find(database: sqlite3.Connection, counts: Counts, text: str, filter: Filter, most: int) -> tuple[list[Scored], str]:
     """At most `most` entries that the filter lets through, best first; and what the answer leaves out."""
     facts = dict(database.execute("SELECT name, value FROM fact WHERE name IN ('entries', 'length')"))
     entries, average = facts["entries"], max(1.0, facts["length"] / max(1, facts["entries"]))
-    asked = _asked(database, text)
+    asked = counts.asked(database, text, entries)
     if not asked:
         return [], "there is no word in the query"
     within = Within(database, filter)
     found = _candidates(within, asked, entries)
-    best = heapq.nlargest(max(most, RANKED), found, key=lambda one: (found[one], one))
+    best = [id for _, id in heapq.nlargest(max(most, RANKED), ((worth, id) for id, worth in found.items()))]
     ranked = _ranked(database, best, asked, entries, average)
     return ranked[:most], _left_out(asked, len(found) > len(best))
 
@@ -72,12 +77,17 @@ class Within:
 
     def __init__(self, database: sqlite3.Connection, filter: Filter) -> None:
         self._database = database
-        self.marks = " AND ".join(f"({any_of(choices)})" for choices in wanted(filter))
+        self._marks = [f"({any_of(choices)})" for choices in wanted(filter)]
+        self._but = "" if filter.namespaces else f' NOT "{COPIES}"'
         self.where, self.values = limits(filter)
 
     def rows(self, expression: str, most: int) -> list[int]:
-        """The newest so many that have what an expression of FTS5 says."""
-        match = f"({expression}) AND {self.marks}" if expression else self.marks
+        """The newest so many that have what an expression of FTS5 says; it is empty only where there is a filter."""
+        match = " AND ".join([*([f"({expression})"] if expression else []), *self._marks])
+        if not match:
+            query = f"SELECT id FROM doc d WHERE {self.where} AND instr(d.marks, ?) = 0 ORDER BY id DESC LIMIT ?"
+            return [row[0] for row in self._database.execute(query, (*self.values, COPIES, most))]
+        match = f"({match}){self._but}"
         if not self.where:
             query = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?"
             return [row[0] for row in self._database.execute(query, (match, most))]
@@ -116,22 +126,45 @@ def all_of(choices: Iterable[str]) -> str:
     return " AND ".join(f'"{choice}"' for choice in choices)
 
 
-def _asked(database: sqlite3.Connection, text: str) -> list[Term]:
-    """The words of a query, each once, the rarest first."""
-    shown: dict[str, str] = {}
-    for term, typed in terms(text[:READ]):
-        shown.setdefault(term, typed)
-        if len(shown) == MOST_TERMS:
-            break
-    newest = database.execute("SELECT max(id) FROM doc").fetchone()[0] or 0
-    query = "SELECT count(*), min(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?)"
-    found = []
-    for term, typed in shown.items():
+class Counts:
+    """How many entries have a word, about: kept for common words, of which it takes longest to count them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, float] = {}
+        self._entries = 0
+
+    def asked(self, database: sqlite3.Connection, text: str, entries: int) -> list[Term]:
+        """The words of a query, each once, the rarest first; those of too many rare entries count as common ones.
+
+        Args:
+            entries: that there are.
+        """
+        if abs(entries - self._entries) > self._entries / 10 or len(self._known) > MOST_COUNTS:
+            self._known, self._entries = {}, entries
+        shown: dict[str, str] = {}
+        for term, typed in terms(text[:READ]):
+            shown.setdefault(term, typed)
+            if len(shown) == MOST_TERMS:
+                break
+        found = [(self._count(database, term), at, term, typed) for at, (term, typed) in enumerate(shown.items())]
+        looked_at, asked = 0.0, []
+        for df, at, term, typed in sorted(found):
+            looked_at += df
+            rare = df <= RARE and looked_at <= MOST_RARE
+            asked.append(Term(term, at, typed, df, rare))
+        return asked
+
+    def _count(self, database: sqlite3.Connection, term: str) -> float:
+        if term in self._known:
+            return self._known[term]
+        newest = database.execute("SELECT max(id) FROM doc").fetchone()[0] or 0
+        query = "SELECT count(*), min(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?)"
         count, oldest = database.execute(query, (f'"{term}"', RARE + 1)).fetchone()
+        if count <= RARE:
+            return float(count)
         # As many among the older ones as among the newest.
-        df = count if count <= RARE else count * newest / max(count, newest - oldest + 1)
-        found.append(Term(term, typed, df, count <= RARE))
-    return sorted(found, key=lambda term: term.df)
+        self._known[term] = float(count * newest / (newest - oldest + 1))
+        return self._known[term]
 
 
 def _candidates(within: Within, asked: Sequence[Term], entries: int) -> dict[int, float]:
@@ -147,16 +180,19 @@ def _candidates(within: Within, asked: Sequence[Term], entries: int) -> dict[int
     for term in rare:
         add(within.rows(all_of([term.text]), RARE), term.weight(entries))
     if rare and common and len(found) > RANKED:
-        both = f"({any_of(term.text for term in rare)}) AND {all_of(term.text for term in common[:3])}"
-        add(within.rows(both, TOGETHER), sum(term.weight(entries) for term in common[:3]))
-    alone = 0
-    for count in dict.fromkeys((len(common), 3, 2, 1)):
-        if 0 < count <= len(common) and alone < ENOUGH:
-            together = within.rows(all_of(term.text for term in common[:count]), TOGETHER)
-            worth = sum(term.weight(entries) for term in common[:count])
-            alone += len(together)
-            for one in together:
-                found[one] = max(found.get(one, 0.0), worth)
+        both = f"({any_of(term.text for term in rare)}) AND {all_of(term.text for term in common[:2])}"
+        add(within.rows(both, TOGETHER), sum(term.weight(entries) for term in common[:2]))
+    # The two rarest of the common words together; more of them, as long as that says too little; one, if it says too much.
+    for count in range(max(1, min(2, len(common))), min(MOST_TOGETHER, len(common)) + 1):
+        together = within.rows(all_of(term.text for term in common[:count]), TOGETHER)
+        worth = sum(term.weight(entries) for term in common[:count])
+        for one in together:
+            found[one] = max(found.get(one, 0.0), worth)
+        if len(together) < TOGETHER:
+            break
+    if len(common) > 1 and len(found) < ENOUGH:
+        for one in within.rows(all_of([common[0].text]), TOGETHER):
+            found.setdefault(one, common[0].weight(entries))
     return found
 
 
@@ -164,25 +200,26 @@ def _ranked(
     database: sqlite3.Connection, ids: Sequence[int], asked: Sequence[Term], entries: int, average: float
 ) -> list[Scored]:
     """Entries in the order of BM25 over the words that stand in them."""
-    weights = [(term, term.weight(entries)) for term in asked if term.df]
+    typed = sorted(asked, key=lambda term: term.at)
+    weights = {term.text: term.weight(entries) for term in typed if term.df}
+    shown = {term.text: term.shown for term in typed}
     found = []
-    marks = ",".join("?" * len(ids))
-    query = f"SELECT id, length, head, substr(body, 1, {READ}) FROM doc WHERE id IN ({marks})"
+    query = f"SELECT id, length, head, substr(body, 1, {READ}) FROM doc WHERE id IN ({','.join('?' * len(ids))})"
     for id, length, head, body in database.execute(query, list(ids)):
-        title, words = head.split(), body.split()
+        times: dict[str, int] = {}
+        for words, counts in ((head, HEAD), (body, 1)):
+            for word in words.split():
+                if word in weights:
+                    times[word] = times.get(word, 0) + counts
         held = K1 * (1 - B + B * length / average)
-        score, had = 0.0, []
-        for term, weight in weights:
-            times = words.count(term.text) + HEAD * title.count(term.text)
-            if times:
-                score += weight * times * (K1 + 1) / (times + held)
-                had.append(term.shown)
-        found.append(Scored(id, score, tuple(had)))
+        score = sum(weights[word] * count * (K1 + 1) / (count + held) for word, count in times.items())
+        found.append(Scored(id, score, tuple([shown[word] for word in weights if word in times])))
     return sorted(found, key=lambda one: (one.score, one.id), reverse=True)
 
 
 def _left_out(asked: Sequence[Term], cut: bool) -> str:
     said = []
+    asked = sorted(asked, key=lambda term: term.at)
     if common := [term.shown for term in asked if not term.rare]:
         only = "only those with several of the words, and the newest, were looked at" if len(common) == len(asked) else (
             "they only sort what the other words found"

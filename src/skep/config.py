@@ -165,18 +165,32 @@ class PlannerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+class EmbeddingsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A service that tells what texts mean, for `embedder = "provider"`.
+
+    `url`: up to `/v1`, of whatever answers `/embeddings` as OpenAI does. `model`: as the service names it. `key`: the variable of
+    the environment that has the key; empty = none is sent. `size`: numbers of a vector, 0 = as the model has it.
+    """
+
+    url: str = ""
+    model: str = ""
+    key: str = "OPENAI_API_KEY"
+    size: int = 0
+
+
 class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What agents and people keep for later.
 
     `store`: sqlite, markdown, redis or sqlite+redis; empty = sqlite. `folder`: where Markdown files lie, one of their own outside
-    of the repository; empty = `memory/notes` in the state folder. `embedder`: who tells what means much the same. `cache`: bytes
-    of entries in memory. `read`, `write`: namespaces that sessions may read and write besides their own. `prompt`: tokens of a
-    task's prompt that may tell what is remembered; 0 = none.
+    of the repository; empty = `memory/notes` in the state folder. `embedder`: who tells what means much the same: hashed, minilm,
+    or provider, which is the service of `embeddings`. `cache`: bytes of entries in memory. `read`, `write`: namespaces that
+    sessions may read and write besides their own. `prompt`: tokens of a task's prompt that may tell what is remembered; 0 = none.
     """
 
     store: Literal["", "sqlite", "markdown", "redis", "sqlite+redis"] = ""
     folder: str = ""
     embedder: str = "hashed"
+    embeddings: EmbeddingsConfig = EmbeddingsConfig()
     cache: int = 64 << 20
     read: tuple[str, ...] = ("project",)
     write: tuple[str, ...] = ()

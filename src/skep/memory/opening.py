@@ -26,7 +26,7 @@ async def open_bank(config: MemoryConfig, folder: Path | None, now: Callable[[],
         Invalid: there is no such embedder, the folder of files is no whole path, or what is there is damaged.
         Unavailable: the store fails its checks, or there is none of that kind.
     """
-    embedder = embedder_named(config.embedder)
+    embedder = embedder_named(config.embedder, config.embeddings)
     store = await _store(config, folder)
     try:
         index = await Index.open(None if folder is None else folder / "index.db", embedder)

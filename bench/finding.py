@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import sqlite3
+import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from bench.shape import Clock, Numbers, median, serve
-from skep.memory import Entry, Kind, Record, Search
+from bench.shape import Clock, Numbers, median, peak_memory, serve
+from skep.config import MemoryConfig
+from skep.memory import Change, Entry, Kind, Record, Search
+from skep.memory.opening import open_bank
 from skep.memory.records import identity
 from skep.memory.search.hashed import Hashed
 from skep.memory.search.index import Index
+from skep.memory.sqlite import SqliteStore
+from skep.store.blobs import FileBlobs
 
 ENTRIES, VOCABULARY, SEED, BATCH = 100_000, 30_000, 7, 500
 LENGTHS, QUERIES, NAIVE_QUERIES, WARM = (1, 3, 8), 300, 40, 20
 #: Numbers of a vector, and questions by vector.
 SIZE, QUESTIONS = 384, 100
+#: Entries of a large bank, those written at once, and the vector that each has.
+MANY, MANY_AT_ONCE, SMALL = 1_000_000, 1_000, struct.pack("<4f", 1, 0, 0, 0)
 
 
 class Words:
@@ -67,8 +78,9 @@ async def by_words(folder: Path) -> Numbers:
     await index.close()
     database = plain(folder / "plain.db")
     asked = queries()[3][:NAIVE_QUERIES]
-    for name, words in (("all", lambda text: text.split()), ("no common", lambda text: uncommon(database, text.split()))):
-        times = [timed(lambda text=text, words=words: ranked_by_fts5(database, words(text))) for text in asked]  # type: ignore[misc]
+    every = [timed(partial(ranked_by_fts5, database, text.split())) for text in asked]
+    rarer = [timed(partial(ranked_without_common, database, text.split())) for text in asked]
+    for name, times in (("all", every), ("no common", rarer)):
         found |= {f"naive p50, {name}": median(times), f"naive p99, {name}": percentile(times, 0.99)}
     return found
 
@@ -99,11 +111,13 @@ def ranked_by_fts5(database: sqlite3.Connection, words: Sequence[str]) -> list[t
     return database.execute(query, (match,)).fetchall() if words else []
 
 
-def uncommon(database: sqlite3.Connection, words: Sequence[str]) -> list[str]:
-    """Those of them that stand in at most 5 % of the entries."""
+def ranked_without_common(database: sqlite3.Connection, words: Sequence[str]) -> list[tuple[int]]:
+    """The best ten with any of those words that stand in at most 5 % of the entries."""
     query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
     most = ENTRIES // 20
-    return [word for word in words if database.execute(query, (f'"{word}"', most + 1)).fetchone()[0] <= most]
+    return ranked_by_fts5(
+        database, [word for word in words if database.execute(query, (f'"{word}"', most + 1)).fetchone()[0] <= most]
+    )
 
 
 async def by_meaning(folder: Path) -> Numbers:
@@ -130,6 +144,41 @@ async def by_meaning(folder: Path) -> Numbers:
     return {"p50": median(times[1:]), "p99": percentile(times[1:], 0.99), "first": times[0], "numpy alone": median(naive)}
 
 
+def opened(folder: Path) -> Numbers:
+    """A million entries with small vectors are stored and indexed; then a process of its own opens the bank and finds one."""
+    asyncio.run(stored(folder))
+    command = [sys.executable, "-m", "bench.finding", "-", "reopen", str(folder)]
+    found: Numbers = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+async def stored(folder: Path) -> None:
+    """Fills a bank and its index."""
+    store, index = await SqliteStore.open(folder), await Index.open(folder / "index.db", Hashed())
+    words = Words(SEED)
+    for start in range(0, MANY, MANY_AT_ONCE):
+        entries = [record(start + at, words.text(6), "vector", SMALL) for at in range(MANY_AT_ONCE)]
+        await store.commit([Change(one) for one in entries])
+    place = 0
+    while page := await store.changes("n", place, MANY_AT_ONCE):
+        await index.feed("n", page)
+        place = page[-1][0]
+    await index.close()
+    await store.close()
+
+
+async def reopened(folder: Path) -> Numbers:
+    """What opening takes, and how much memory once something was found by words."""
+    clock = Clock()
+    bank = await open_bank(MemoryConfig(), folder, lambda: 1, FileBlobs(folder / "blobs"))
+    seconds = clock.ms() / 1000
+    found = await bank.search(Search(text=queries()[3][0], mode="words"))
+    assert found.hits
+    assert not found.behind
+    await bank.close()
+    return {"open": seconds, "memory": peak_memory()}
+
+
 async def filled(path: Path, kind: Kind) -> Index:
     """An index of the entries, opened anew."""
     words = Words(SEED)
@@ -144,7 +193,17 @@ async def filled(path: Path, kind: Kind) -> Index:
 def record(number: int, text: str, kind: Kind, vector: bytes = b"") -> Record:
     """What a store would tell of one entry."""
     key = f"k{number}"
-    entry = Entry(id=identity("n", key), namespace="n", key=key, value=text, kind=kind, vector=vector, updated=number)
+    entry = Entry(
+        id=identity("n", key),
+        namespace="n",
+        key=key,
+        value=text,
+        kind=kind,
+        vector=vector,
+        updated=number,
+        writer="w",
+        stamp=number,
+    )
     return Record(namespace="n", key=key, clock={"w": number}, entries=(entry,))
 
 
@@ -162,6 +221,8 @@ if __name__ == "__main__":
     serve(
         {
             "words": lambda _, folder: asyncio.run(by_words(folder)),
+            "open": lambda _, folder: opened(folder),
+            "reopen": lambda _, folder: asyncio.run(reopened(folder)),
             "meaning": lambda _, folder: asyncio.run(by_meaning(folder)),
         }
     )

@@ -212,6 +212,30 @@ WORKLOADS = {
         long=True,
         once=True,
     ),
+    "memory words": Workload(
+        "bench.finding",
+        "words",
+        {
+            f"{share}, {length} words": Metric("ms", fixed(most))
+            for length in (1, 3, 8)
+            for share, most in (("p50", 5), ("p99", 25))
+        }
+        | {f"naive {share}, {which}": Metric("ms", lambda _: None) for which in ("all", "no common") for share in ("p50", "p99")},
+        once=True,
+    ),
+    "memory meaning": Workload(
+        "bench.finding",
+        "meaning",
+        {"p50": Metric("ms", fixed(6))} | {name: Metric("ms", lambda _: None) for name in ("p99", "first", "numpy alone")},
+        once=True,
+    ),
+    "memory open": Workload(
+        "bench.finding",
+        "open",
+        {"open": Metric("s", fixed(1)), "memory": Metric("MB", fixed(200))},
+        long=True,
+        once=True,
+    ),
     "sandbox": Workload("bench.sandbox", "start", {"over bare": Metric("ms", fixed(15))}),
     "shell": Workload("bench.whole", "shell", {"duration": Metric("s", fixed(10))}),
     "demo": Workload("bench.whole", "demo", {"duration": Metric("s", fixed(30))}),

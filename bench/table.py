@@ -198,6 +198,14 @@ WORKLOADS = {
         "messages",
         {"throughput": Metric("messages/s", fixed(1_000), more=True), "p99": Metric("ms", fixed(20))},
     ),
+    "memory store": Workload(
+        "bench.memories",
+        "store",
+        {"p50": Metric("ms", over_the_disk(1, 0.2), peers=True), "p99": Metric("ms", lambda _: None)},
+        ("disk",),
+    ),
+    "memory stores": Workload("bench.memories", "stores", {"throughput": Metric("/s", fixed(30_000), more=True)}),
+    "memory get": Workload("bench.memories", "get", {"cached": Metric("µs", fixed(5)), "from the file": Metric("µs", fixed(60))}),
     "restart": Workload(
         "bench.restart",
         "restart",
@@ -241,6 +249,6 @@ WORKLOADS = {
     "demo": Workload("bench.whole", "demo", {"duration": Metric("s", fixed(30))}),
 }
 #: What a peer's own module calls a workload, where that differs: the disk alone is not a workload of anybody's.
-THEIRS = {("disk", "single"): "fdatasync"} | {
+THEIRS = dict.fromkeys((("disk", "single"), ("disk", "memory store")), "fdatasync") | {
     (peer, name): workload.measure for name, workload in WORKLOADS.items() if name.startswith("redis ") for peer in QUEUES
 }

@@ -113,7 +113,8 @@ class Remembering:
 def described(entry: Entry, value: Any) -> dict[str, Any]:
     """An entry as agents see it: the value, and where it comes from."""
     told = {"namespace": entry.namespace, "key": entry.key, "value": value, "kind": entry.kind, "tags": list(entry.tags)}
-    return told | {"trust": entry.trust, "from": origin(entry), "siblings": entry.siblings}
+    told |= {"trust": entry.trust, "from": origin(entry), "siblings": entry.siblings, "version": entry.version}
+    return told | {"agent": entry.agent, "session": entry.session, "task": entry.task, "updated": entry.updated}
 
 
 def origin(entry: Entry) -> str:

@@ -6,12 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from skep.errors import Invalid, NotFound
 from skep.interfaces.cli import place
+from skep.interfaces.cli.memory_inside import AttemptMemory, within
 from skep.interfaces.cli.moments import period
 from skep.interfaces.cli.out import Out, document
 from skep.interfaces.cli.registry import Command, Finite, Group, json_option
@@ -30,12 +32,20 @@ KINDS = ("working", "episodic", "semantic", "vector")
 TRUSTS = ("untrusted", "agent", "person", "observed")
 RULES = ("siblings", "last", "union", "counter")
 
+
+def _where(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A person means the workspace's; an attempt that names none means its session's own, or wherever it may read."""
+    said = ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT
+    return value if said or not within() else ""
+
+
 namespace_option = click.option(
     "-n",
     "--namespace",
     metavar="NAME",
     default="project",
     show_default=True,
+    callback=_where,
     help="Where the key is; `session/NAME` of a session.",
 )
 
@@ -71,7 +81,7 @@ def memory() -> None:
 
 @asynccontextmanager
 async def bank(found: bool = True) -> AsyncIterator[Memory]:
-    """The memory of the workspace.
+    """The memory of the workspace; inside an attempt what of it the attempt may use.
 
     Args:
         found: whether there must be one already: merely looking makes none.
@@ -81,6 +91,9 @@ async def bank(found: bool = True) -> AsyncIterator[Memory]:
     """
     from skep.config import STATE
 
+    if within():
+        yield cast("Memory", AttemptMemory())
+        return
     folder = place.workspace()
     if found and not (folder / STATE).is_dir():
         raise NotFound(f"nothing was ever kept in {folder}", "`skep memory store KEY VALUE` keeps something.")

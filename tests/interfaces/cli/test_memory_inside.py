@@ -44,7 +44,7 @@ def test_what_an_attempt_keeps_is_its_agents_and_people_read_it(skep: Skep, fold
     assert lines[0] == "session/inside-1 flags: stored, version 1"
     assert lines[1] == "lessons tip: stored, version 1"
     assert lines[2] == "text"
-    (hit,) = json.loads(lines[3])["hits"]
+    (hit,) = json.loads("\n".join(lines[3:]))["hits"]
     assert (hit["entry"]["trust"], hit["entry"]["session"], hit["entry"]["task"]) == ("agent", "inside-1", "it")
     kept = json.loads(skep("memory", "get", "tip", "-n", "lessons", "--json").out)["entry"]
     assert (kept["trust"], kept["agent"], kept["value"]) == ("agent", "shell-1", "text")

@@ -14,15 +14,17 @@ from __future__ import annotations
 import builtins
 from array import array
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from sys import byteorder
 from typing import Any, Literal, Protocol, TypeVar
 
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.draft import Draft
 from skep.runtime import memory_requests as mq
-from skep.runtime.memory_views import ConsolidatedView, StatsView, UndoneView
+from skep.runtime.memory_views import ConsolidatedView, StatsView, TakenView, UndoneView, WrittenView
 from skep.runtime.request import Request
 from skep.runtime.typed import check_plain, wrong
+from skep.runtime.typed import path as path_of
 
 R = TypeVar("R")
 #: Where entries are that name no namespace: what all sessions of the workspace may read.
@@ -156,6 +158,44 @@ class Memory:
     async def undo(self, *, namespace: str = PROJECT) -> UndoneView:
         """Takes back what the last `consolidate` merged and learned. Raises NotFound if there is nothing to take back."""
         return await self._call(mq.UndoConsolidation(namespace=namespace))
+
+    async def export(self, path: str | Path, filter: Filter = Filter()) -> WrittenView:  # noqa: B008 - it is frozen
+        """Writes entries, with all that is known of them, into a file of lines of JSON; it is there whole or not at all."""
+        return await self._call(mq.ExportMemory(path=_place(path), filter=filter))
+
+    async def load(self, path: str | Path, dry: bool = False) -> TakenView:
+        """Takes in such a file, or one with lines of `key` and `value`. What was not exported here is untrusted.
+
+        Nothing that is trusted more is replaced, and what was replaced or deleted since the export stays so.
+
+        Args:
+            dry: nothing is changed, only counted.
+
+        Raises:
+            NotFound, Invalid: there is no such file, or a line of it is wrong; nothing was changed.
+        """
+        return await self._call(mq.ImportMemory(path=_place(path), dry=dry))
+
+    async def backup(self, path: str | Path) -> WrittenView:
+        """Writes all of memory into one file; it is there whole or not at all."""
+        return await self._call(mq.BackUpMemory(path=_place(path)))
+
+    async def restore(self, path: str | Path, *, dry: bool = False, instead: bool = False, trust: bool = False) -> TakenView:
+        """Takes in a backup: joined with what is here, so that nothing is dropped.
+
+        Args:
+            dry: nothing is changed, only counted.
+            instead: memory is to hold what the backup holds, and nothing else.
+            trust: a backup of another state folder keeps the trust that it claims; otherwise all of it is untrusted.
+
+        Raises:
+            NotFound, Invalid: there is no such file, or it is damaged; nothing was changed.
+        """
+        return await self._call(mq.RestoreMemory(path=_place(path), dry=dry, instead=instead, trust=trust))
+
+
+def _place(path: Any) -> str:
+    return str(path_of(path, "path").expanduser().resolve())
 
 
 def _texts(name: str, given: Any) -> tuple[Any, ...]:

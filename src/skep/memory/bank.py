@@ -23,7 +23,7 @@ from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_
 from skep.memory.lineage import copied, undone
 from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
-from skep.memory.records import Rule, check_copy, deleted, digest, identity, join, resolved, unexpired, written
+from skep.memory.records import Rule, check_copy, deleted, digest, identity, join, resolved, same_values, unexpired, written
 from skep.memory.trust import Author, check_may_replace
 from skep.memory.wants import matches
 from skep.store import Blobs
@@ -172,6 +172,23 @@ class Bank:
             return written(record, kept), kept
 
         return await self._changed(namespace, key, write)
+
+    async def put_back(self, earlier: Record) -> bool:
+        """Makes a key hold the values of an earlier state of it, as new ones; none = deleted. Returns whether that changed it."""
+
+        def write(record: Record | None) -> tuple[Record, bool]:
+            there = record or Record(namespace=earlier.namespace, key=earlier.key, clock={})
+            if same_values(there, earlier):
+                return there, False
+            writer, stamp = self.store_below.writer, self._stamp(record)
+            made = []
+            for entry in earlier.entries:
+                counts = {name: (stamp, amount) for name, (_, amount) in entry.counts.items()}
+                made.append(replace(entry, writer=writer, stamp=stamp, counts=counts))
+                stamp = self._stamp(record)
+            return replace(deleted(there, writer, stamp), entries=tuple(made)), True
+
+        return await self._changed(earlier.namespace, earlier.key, write)
 
     async def take_in(self, copies: Sequence[Record]) -> int:
         """Joins other machines' copies of records into those that are here; returns how many that changed anything.

@@ -86,9 +86,9 @@ def _check_shape(value: Any, what: str, depth: int) -> None:
 
 def _check_name(what: str, name: str, most: int) -> None:
     if not isinstance(name, str) or not name or len(name) > most or name.strip() != name or not name.isprintable():
-        shown = ascii(name)[1:81] if isinstance(name, str) else type(name).__name__
+        shown = ascii(name)[1:-1][:80] if isinstance(name, str) else type(name).__name__
         raise Invalid(f"'{shown}' is no {what}", f"Use 1 to {most} printable characters, without spaces at the ends.")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Invalid(f"'{ascii(name)[1:81]}' is no {what}: it is not Unicode", "Use Unicode.") from None
+        raise Invalid(f"'{ascii(name)[1:-1][:80]}' is no {what}: it is not Unicode", "Use Unicode.") from None

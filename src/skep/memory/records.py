@@ -67,6 +67,15 @@ def deleted(record: Record, writer: str, stamp: int) -> Record:
     return replace(record, clock=merge(record.clock, {writer: stamp}), entries=())
 
 
+def same_values(a: Record | None, b: Record | None) -> bool:
+    """Whether both hold the same values, whoever wrote them and when."""
+
+    def values(record: Record | None) -> list[Entry]:
+        return [replace(entry, writer="", stamp=0, counts={}) for entry in record.entries] if record else []
+
+    return values(a) == values(b)
+
+
 def unexpired(record: Record, now: int) -> Record:
     """The record without the values whose time is over. All machines come to the same. `now`: wall-clock ms."""
     if all(not entry.expires or entry.expires > now for entry in record.entries):

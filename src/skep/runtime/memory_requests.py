@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skep.memory import Entry, Filter, Found, Search
 from skep.memory.draft import Draft
-from skep.runtime.memory_views import ConsolidatedView, StatsView, UndoneView
+from skep.runtime.memory_views import ConsolidatedView, StatsView, TakenView, UndoneView, WrittenView
 from skep.runtime.request import Request
 
 
@@ -97,6 +97,38 @@ class UndoConsolidation(Request[UndoneView], frozen=True, tag="memory-undo"):
     namespace: str
 
 
+class ExportMemory(Request[WrittenView], frozen=True, tag="memory-export"):
+    """Writes the keys that have an entry which the filter lets through into a file of lines of JSON: whole or absent."""
+
+    path: str
+    filter: Filter = Filter()
+
+
+class ImportMemory(Request[TakenView], frozen=True, tag="memory-import"):
+    """Takes a file of lines of JSON in; what was not sealed here is untrusted. `dry`: nothing is changed, only counted."""
+
+    path: str
+    dry: bool = False
+
+
+class BackUpMemory(Request[WrittenView], frozen=True, tag="memory-back-up"):
+    """Writes all of memory into one file: whole or absent."""
+
+    path: str
+
+
+class RestoreMemory(Request[TakenView], frozen=True, tag="memory-restore"):
+    """Takes in what a backup holds. `instead`: memory is to hold that and nothing else; otherwise both are joined.
+
+    `trust`: what was sealed elsewhere keeps the trust that it claims. `dry`: nothing is changed, only counted.
+    """
+
+    path: str
+    dry: bool = False
+    instead: bool = False
+    trust: bool = False
+
+
 AboutMemory = (
     StoreMemory
     | AddMemory
@@ -110,6 +142,21 @@ AboutMemory = (
     | StatsOfMemory
     | ConsolidateMemory
     | UndoConsolidation
+    | ExportMemory
+    | ImportMemory
+    | BackUpMemory
+    | RestoreMemory
 )
 #: Asking twice is like asking once. Storing is not: the second time may replace what somebody else stored in between.
-Repeatable = GetMemory | SearchMemory | ListMemory | MemorySiblings | MemoryConflicts | StatsOfMemory
+Repeatable = (
+    GetMemory
+    | SearchMemory
+    | ListMemory
+    | MemorySiblings
+    | MemoryConflicts
+    | StatsOfMemory
+    | ExportMemory
+    | ImportMemory
+    | BackUpMemory
+    | RestoreMemory
+)

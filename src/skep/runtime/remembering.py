@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from skep.errors import Conflict, Invalid
@@ -13,7 +14,9 @@ from skep.memory.consolidation import consolidate, undo
 from skep.memory.limits import check_key, check_namespace, encode_value
 from skep.memory.records import unexpired
 from skep.runtime import memory_requests as mq
-from skep.runtime.memory_views import ConsolidatedView, ShelfView, StatsView, StepView, UndoneView
+from skep.runtime.memory_backup import back_up, restore
+from skep.runtime.memory_lines import export, take
+from skep.runtime.memory_views import ConsolidatedView, ShelfView, StatsView, StepView, TakenView, UndoneView, WrittenView
 from skep.runtime.parts import Parts
 
 #: Entries of one answer, and hits of one search.
@@ -42,6 +45,10 @@ class Remembering:
             mq.StatsOfMemory: self._stats,
             mq.ConsolidateMemory: self._consolidate,
             mq.UndoConsolidation: self._undo,
+            mq.ExportMemory: self._export,
+            mq.ImportMemory: self._import,
+            mq.BackUpMemory: self._back_up,
+            mq.RestoreMemory: self._restore,
         }
 
     async def _store(self, asked: mq.StoreMemory) -> Entry:
@@ -140,6 +147,18 @@ class Remembering:
     async def _undo(self, asked: mq.UndoConsolidation) -> UndoneView:
         back, left = await undo(self._bank, asked.namespace)
         return UndoneView(namespace=asked.namespace, back=tuple(back[:MOST]), left=tuple(left[:MOST]))
+
+    async def _export(self, asked: mq.ExportMemory) -> WrittenView:
+        return await export(self._parts, Path(asked.path), asked.filter)
+
+    async def _import(self, asked: mq.ImportMemory) -> TakenView:
+        return await take(self._parts, Path(asked.path), asked.dry)
+
+    async def _back_up(self, asked: mq.BackUpMemory) -> WrittenView:
+        return await back_up(self._parts, Path(asked.path))
+
+    async def _restore(self, asked: mq.RestoreMemory) -> TakenView:
+        return await restore(self._parts, Path(asked.path), asked.dry, asked.instead, asked.trust)
 
 
 def _named(asked: mq.GetMemory | mq.DeleteMemory | mq.MemorySiblings) -> None:

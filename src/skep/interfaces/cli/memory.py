@@ -64,10 +64,11 @@ class Memories(Group):
         return list(self.commands)
 
     def _load(self) -> None:
-        from skep.interfaces.cli import memory_conflicts, memory_consolidate, memory_look
+        from skep.interfaces.cli import memory_conflicts, memory_consolidate, memory_files, memory_look
 
-        for found in (*memory_look.COMMANDS, *memory_conflicts.COMMANDS, *memory_consolidate.COMMANDS):
-            self.add_command(found)
+        for module in (memory_look, memory_conflicts, memory_consolidate, memory_files):
+            for found in module.COMMANDS:
+                self.add_command(found)
 
 
 @click.group("memory", cls=Memories)

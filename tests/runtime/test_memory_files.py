@@ -33,7 +33,7 @@ async def fill(memory: Memory) -> None:
 
 async def all_of(memory: Memory) -> dict[str, object]:
     """Values by key, large ones too."""
-    found = {}
+    found: dict[str, object] = {}
     async for entry in memory.entries():
         found[entry.key] = (await memory.get(entry.key, namespace=entry.namespace)).value, entry.trust, entry.kind, entry.vector
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -23,8 +23,21 @@ from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_
 from skep.memory.lineage import copied, undone
 from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
-from skep.memory.records import Rule, check_copy, deleted, digest, identity, join, resolved, same_values, unexpired, written
+from skep.memory.records import (
+    Rule,
+    check_copy,
+    deleted,
+    digest,
+    identity,
+    join,
+    resolved,
+    rewritten,
+    same_values,
+    unexpired,
+    written,
+)
 from skep.memory.trust import Author, check_may_replace
+from skep.memory.turns import Turns
 from skep.memory.wants import matches
 from skep.store import Blobs
 
@@ -69,7 +82,7 @@ class Bank:
         self._rules = (*RULES, *(rules or {}))
         self._cache = Cache(0 if "private" in store.lacks else cache)
         self._clock = Hybrid()
-        self._writing: dict[tuple[str, str], _Turn] = {}
+        self._writing = Turns()
         self._indexing = Indexing(store, finder) if finder is not None else None
         #: What was at checkpoints, and who goes on from there.
         self.pins = Pins(store, now)
@@ -180,13 +193,7 @@ class Bank:
             there = record or Record(namespace=earlier.namespace, key=earlier.key, clock={})
             if same_values(there, earlier):
                 return there, False
-            writer, stamp = self.store_below.writer, self._stamp(record)
-            made = []
-            for entry in earlier.entries:
-                counts = {name: (stamp, amount) for name, (_, amount) in entry.counts.items()}
-                made.append(replace(entry, writer=writer, stamp=stamp, counts=counts))
-                stamp = self._stamp(record)
-            return replace(deleted(there, writer, stamp), entries=tuple(made)), True
+            return rewritten(there, earlier.entries, self.store_below.writer, lambda: self._stamp(record)), True
 
         return await self._changed(earlier.namespace, earlier.key, write)
 
@@ -229,7 +236,7 @@ class Bank:
         """
         async with AsyncExitStack() as stack:
             for key in sorted(set(keys)):
-                await stack.enter_async_context(self._turn(namespace, key))
+                await stack.enter_async_context(self._writing.turn(namespace, key))
             await self.pins.enter(namespace)
             stack.callback(self.pins.leave, namespace)
             pairs = list[tuple[Record | None, Record]]()
@@ -419,7 +426,7 @@ class Bank:
 
         `here`: whether it is changed here, rather than by another machine.
         """
-        async with self._turn(namespace, key):
+        async with self._writing.turn(namespace, key):
             await self.pins.enter(namespace)
             try:
                 for _ in range(TRIES):
@@ -476,27 +483,6 @@ class Bank:
         if self._blobs is None:
             raise Invalid(f"a value of {len(data)} bytes, more than {INLINE}", "There is nowhere to put larger ones here.")
         return await self._blobs.put(data)
-
-    @asynccontextmanager
-    async def _turn(self, namespace: str, key: str) -> AsyncIterator[None]:
-        name = namespace, key
-        turn = self._writing.setdefault(name, _Turn())
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                self._writing.pop(name, None)
-
-
-class _Turn:
-    """Whose turn it is to change a key."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.waiting = 0
 
 
 def missing(namespace: str, key: str) -> NotFound:

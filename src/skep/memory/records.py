@@ -67,6 +67,16 @@ def deleted(record: Record, writer: str, stamp: int) -> Record:
     return replace(record, clock=merge(record.clock, {writer: stamp}), entries=())
 
 
+def rewritten(record: Record, entries: Sequence[Entry], writer: str, stamps: Callable[[], int]) -> Record:
+    """The record after values of an earlier state took the place of all that is there; none = it was deleted."""
+    made, stamp = list[Entry](), stamps()
+    for entry in entries:
+        counts = {name: (stamp, amount) for name, (_, amount) in entry.counts.items()}
+        made.append(replace(entry, writer=writer, stamp=stamp, counts=counts))
+        stamp = stamps()
+    return replace(deleted(record, writer, stamp), entries=tuple(made))
+
+
 def same_values(a: Record | None, b: Record | None) -> bool:
     """Whether both hold the same values, whoever wrote them and when."""
 

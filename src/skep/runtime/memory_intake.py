@@ -9,10 +9,8 @@ from msgspec.structs import replace
 from skep.errors import Denied, Invalid
 from skep.memory import RULES, Record
 from skep.memory.bank import Bank
-from skep.memory.clocks import AHEAD, when
 from skep.memory.draft import Draft
-from skep.memory.limits import check_key, check_namespace
-from skep.memory.records import identity, join, same_values, unexpired
+from skep.memory.records import check_copy, identity, join, same_values, unexpired
 from skep.memory.trust import Author, rank
 from skep.runtime.memory_views import TakenView
 
@@ -113,13 +111,9 @@ def checked(record: Record, now: int, believed: bool) -> Record:
         now: wall-clock ms.
         believed: what its values hold was checked by whoever sealed it.
     """
-    check_namespace(record.namespace)
-    check_key(record.key)
-    for stamp in (*record.clock.values(), *(entry.stamp for entry in record.entries)):
-        if when(stamp) > now + AHEAD or stamp < 0:
-            raise Invalid(f"'{record.key}' was written in the future", "Set the clock of this machine, or of the other one.")
+    check_copy(record, now)
     for entry in record.entries:
-        if (entry.namespace, entry.key, entry.id) != (record.namespace, record.key, identity(record.namespace, record.key)):
+        if entry.id != identity(record.namespace, record.key):
             raise Invalid(f"a value of '{record.key}' belongs to another key", "The file was not written by Skep.")
         if believed or entry.alias or entry.blob:
             continue

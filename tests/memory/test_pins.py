@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skep.errors import Conflict, Exhausted, Invalid, NotFound
-from skep.memory import Change, Filter, MemoryStore, Record
+from skep.memory import Change, Filter, MemoryStore, Record, Search
 from skep.memory import pins as module
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
@@ -23,6 +24,9 @@ from skep.memory.ephemeral import EphemeralShelf, EphemeralStore
 from skep.memory.lineage import home
 from skep.memory.pins import Pins
 from skep.memory.records import digest
+from skep.memory.search.hashed import Hashed
+from skep.memory.search.index import Index
+from tests.memory.homes import MarkdownHome, SqliteHome
 
 NAMES, KEYS, PINS = ("n", "m", "f"), ("a", "b", "ü"), ("p", "q")
 
@@ -296,4 +300,27 @@ async def test_what_is_no_pin_is_refused() -> None:
         assert await bank.pins.pin("n", "a") == await bank.pins.pin("n", "a")
         with pytest.raises(Exhausted, match="1 pins"):
             await bank.pins.pin("n", "b")
+    await bank.close()
+
+
+@pytest.mark.parametrize("home", [SqliteHome, MarkdownHome])
+async def test_files_keep_pins_as_well(home: type[SqliteHome] | type[MarkdownHome], tmp_path: Path) -> None:
+    for seed in range(3):
+        (folder := tmp_path / str(seed)).mkdir()
+        await held_against_a_model(home(folder).open, drawn(Random(seed)))
+
+
+async def test_a_search_in_a_fork_finds_what_it_reads_and_says_what_it_leaves_out() -> None:
+    bank = Bank(EphemeralStore(), now, finder=await Index.open(None, Hashed()))
+    await bank.start()
+    await bank.store(Draft(namespace="n", key="a", value="the sea is green"))
+    await bank.pins.fork("n", "", "f")
+    await bank.store(Draft(namespace="f", key="b", value="the sea is blue"))
+    found = await bank.search(Search(text="sea", filter=Filter(namespaces=("f",)), wait=True))
+    assert {(hit.entry.namespace, hit.entry.key) for hit in found.hits} == {("f", "a"), ("f", "b")}
+    await bank.delete("a", namespace="f")
+    await bank.store(Draft(namespace="n", key="c", value="the sea is deep"))
+    found = await bank.search(Search(text="sea", filter=Filter(namespaces=("f",)), wait=True))
+    assert [hit.entry.key for hit in found.hits] == ["b"]
+    assert "what was changed in n since it was forked is found by its key alone" in found.note
     await bank.close()

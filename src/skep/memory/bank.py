@@ -346,13 +346,20 @@ class Bank:
         if self._indexing is None:
             return Found(hits=list(hits.values())[: search.limit], note="only keys were looked at: there is no index")
         behind = await self._indexing.caught_up(names, PATIENCE if search.wait else 0.0)
-        ranked, note = await self._indexing.finder.find(replace(search, limit=search.limit + len(hits) + 5))
-        for one in ranked:
-            if (one.namespace, one.key) in hits:
-                old = hits[one.namespace, one.key]
-                hits[one.namespace, one.key] = replace(old, why=(*old.why, *one.why))
-            elif (entry := await self._wanted(one.namespace, one.key, search.filter)) is not None:
-                hits.setdefault((entry.namespace, entry.key), Hit(entry=entry, score=one.score, why=one.why))
+        # What a fork only reads through to is found where it lies; what the fork has of it is read there.
+        bases = {name: base for name in search.filter.namespaces if (base := await self.pins.base(name))}
+        within = replace(search.filter, namespaces=tuple(dict.fromkeys((*search.filter.namespaces, *bases.values()))))
+        ranked, note = await self._indexing.finder.find(replace(search, filter=within, limit=search.limit + len(hits) + 5))
+        readers = {one: dict.fromkeys((one, *(fork for fork, base in bases.items() if base == one))) for one in within.namespaces}
+        for hit, name in ((hit, name) for hit in ranked for name in readers.get(hit.namespace, (hit.namespace,))):
+            if (name, hit.key) in hits:
+                old = hits[name, hit.key]
+                hits[name, hit.key] = replace(old, why=(*old.why, *hit.why))
+            elif (entry := await self._wanted(name, hit.key, search.filter)) is not None:
+                hits.setdefault((entry.namespace, entry.key), Hit(entry=entry, score=hit.score, why=hit.why))
+        if bases:
+            told = ", ".join(sorted(set(bases.values()))[:3])
+            note += f"{'; ' if note else ''}what was changed in {told} since it was forked is found by its key alone"
         return Found(hits=list(hits.values())[: search.limit], embedder=self._indexing.finder.embedder, note=note, behind=behind)
 
     async def whole(self, entry: Entry) -> Entry:

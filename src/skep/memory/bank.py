@@ -351,7 +351,7 @@ class Bank:
         within = replace(search.filter, namespaces=tuple(dict.fromkeys((*search.filter.namespaces, *bases.values()))))
         ranked, note = await self._indexing.finder.find(replace(search, filter=within, limit=search.limit + len(hits) + 5))
         readers = {one: dict.fromkeys((one, *(fork for fork, base in bases.items() if base == one))) for one in within.namespaces}
-        for hit, name in ((hit, name) for hit in ranked for name in readers.get(hit.namespace, (hit.namespace,))):
+        for hit, name in ((one, name) for one in ranked for name in readers.get(one.namespace, (one.namespace,))):
             if (name, hit.key) in hits:
                 old = hits[name, hit.key]
                 hits[name, hit.key] = replace(old, why=(*old.why, *hit.why))

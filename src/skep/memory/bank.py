@@ -83,7 +83,7 @@ class Bank:
         self._cache = Cache(0 if "private" in store.lacks else cache)
         self._clock = Hybrid()
         self._writing = Turns()
-        self._indexing = Indexing(store, finder) if finder is not None else None
+        self._indexing = Indexing(store, finder, self.whole) if finder is not None else None
         #: What was at checkpoints, and who goes on from there.
         self.pins = Pins(store, now)
         self.finder = finder

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec.structs import replace
 
 from skep.errors import SkepError, Unavailable
-from skep.memory import Finder, MemoryStore
+from skep.memory import Entry, Finder, MemoryStore, Record
 from skep.memory.limits import COPY
+from skep.memory.search.texts import text_of
 
 #: Changes that are brought in at once.
 BATCH = 500
@@ -17,11 +20,16 @@ AGAIN = 1.0
 
 
 class Indexing:
-    """One task that brings changes in, until it is closed."""
+    """One task that brings changes in, until it is closed.
 
-    def __init__(self, store: MemoryStore, finder: Finder) -> None:
+    Args:
+        whole: gives an entry with its value, also where that lies in a blob.
+    """
+
+    def __init__(self, store: MemoryStore, finder: Finder, whole: Callable[[Entry], Awaitable[Entry]]) -> None:
         self.finder = finder
         self._store = store
+        self._whole = whole
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._moved = asyncio.Condition()
@@ -92,9 +100,20 @@ class Indexing:
     async def _bring(self, namespace: str) -> None:
         place = self.finder.places().get(namespace, 0)
         while page := await self._store.changes(namespace, place, BATCH):
-            await self.finder.feed(namespace, page)
+            await self.finder.feed(namespace, [(at, await self._readable(record)) for at, record in page])
             place = page[-1][0]
             async with self._moved:
                 self._moved.notify_all()
             if len(page) < BATCH:
                 return
+
+    async def _readable(self, record: Record) -> Record:
+        """The record, with the beginning of values that are too large to stand in it. What is lost is found by its key."""
+        if not any(entry.blob for entry in record.entries):
+            return record
+        found = []
+        for entry in record.entries:
+            with contextlib.suppress(SkepError):
+                entry = replace(entry, value=text_of((await self._whole(entry)).value)) if entry.blob else entry
+            found.append(entry)
+        return replace(record, entries=tuple(found))

@@ -66,17 +66,15 @@ class Live:
         self.over: SkepError | None = None
         self.arrive: Callable[[], Awaitable[None]] | None = None
         self._watches: dict[str, tuple[Teller, asyncio.Task[None]]] = {}
+        owner = parts.shared.owner if parts.shared else ""
         self._credits = Credits(
-            parts.state,
-            parts.clock,
-            parts.here,
-            parts.shared.owner if parts.shared else "",
-            lambda after, work: asyncio.get_running_loop().call_later(after, work),
+            parts.state, parts.clock, parts.here, owner, lambda after, work: asyncio.get_running_loop().call_later(after, work)
         )
         self._opening, self._swept = asyncio.Lock(), False
-        self._episodes = Episodes(parts.log, parts.bank, parts.workspace, parts.state, self.look, parts.shared is not None)
+        #: Notes what attempts came to in the sessions that are written here.
+        self.episodes: Episodes | None = None
         #: What goes on beside the sessions, from the first that is carried out here.
-        self.chores: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(collect_daily, parts), self._episodes.run]
+        self.chores: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(collect_daily, parts)]
         self._beside: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
@@ -182,7 +180,8 @@ class Live:
         Returns whether it could: not if whoever writes the session is gone.
         """
         if isinstance(loop, Loop):
-            self._episodes.begin(loop, fresh=not after)
+            if self.episodes is not None:
+                self.episodes.begin(loop, fresh=not after)
             if self._parts.publishers is not None:
                 self._parts.publishers.begin(loop)
         if not hands and not (isinstance(loop, Replica) and self.carries(loop.name)):
@@ -410,7 +409,8 @@ class Live:
                 await loop.stop()
         finally:
             self._credits.leave(session)
-            await self._episodes.end(session)
+            if self.episodes is not None:
+                await self.episodes.end(session)
 
     async def look(self, session: str, query: Callable[[State], R]) -> R:
         """Asks a session something: its loop if it has one, otherwise its log."""

@@ -27,6 +27,7 @@ from skep.runtime.bounds import at_work
 from skep.runtime.claims import Claims
 from skep.runtime.costs import CostView, cost_view
 from skep.runtime.deputies import sealed
+from skep.runtime.episodes import Episodes
 from skep.runtime.fleets import Fleets
 from skep.runtime.inquiry import Inquiries
 from skep.runtime.live import Live
@@ -77,17 +78,17 @@ class Sessions:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.names = Names(parts.log, parts.shared is not None)
+        self.names = Names(parts.log, shared := parts.shared is not None)
         self.live = Live(parts, self.names)
         self._membership: Membership | None = None
         self.deputies = parts.performer.deputies
-        self._making = asyncio.Lock()
-        self._since = parts.clock.now()
+        self._making, self._since = asyncio.Lock(), parts.clock.now()
         self.guests: Callable[[], int] = lambda: 0
         self._claims = Claims(self, parts)
         results = Results(self, parts)
         self._backups = Backups(self, results, parts)
-        self.live.chores += [*self._backups.chores(), Giver(self.live, parts).run]
+        self.live.episodes = Episodes(parts.log, parts.bank, parts.workspace, parts.state, self.live.look, shared)
+        self.live.chores += [*self._backups.chores(), Giver(self.live, parts).run, self.live.episodes.run]
         self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             rq.Who: self._who,
             rq.ListSessions: self._list,

@@ -83,6 +83,16 @@ async def test_who_expects_another_version_changes_nothing(bank: Bank) -> None:
     assert (await bank.get("k", namespace="n")).value == 2
 
 
+async def test_what_is_done_to_a_value_that_was_handed_out_or_in_changes_nothing(bank: Bank) -> None:
+    value = {"a": [1]}
+    made = await store(bank, "k", value)
+    value["a"].append(2)
+    made.value["b"] = 3
+    found = await bank.get("k", namespace="n")
+    found.value["a"].append(4)
+    assert (await bank.get("k", namespace="n")).value == {"a": [1]}
+
+
 async def test_what_expires_is_gone_and_its_key_begins_anew(bank: Bank, time: Time) -> None:
     await store(bank, "k", 1, namespace="n", ttl=10, kind="working")
     time.ms += 9_999

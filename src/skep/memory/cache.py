@@ -1,12 +1,15 @@
-"""Records that were read or written lately, as many as fit into so many bytes; the one not asked for longest goes first."""
+"""Records that were read or written lately, as many as fit into so many bytes; the one not asked for longest goes first.
+
+They lie here as they are written: what somebody does to a value that was handed out changes nothing.
+"""
 
 from __future__ import annotations
 
 from skep.memory import Record
-from skep.memory.records import encode
+from skep.memory.records import decode, encode
 
-#: Bytes that a record takes besides what it is written as, about: objects of Python, seen with sys.getsizeof.
-BESIDE = 1_200
+#: Bytes that a record takes besides what it is written as, about: names and a place in a dictionary, seen with sys.getsizeof.
+BESIDE = 350
 
 
 class Cache:
@@ -18,7 +21,7 @@ class Cache:
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
-        self._records: dict[tuple[str, str], tuple[Record, int]] = {}
+        self._records: dict[tuple[str, str], bytes] = {}
         #: Bytes that are in it.
         self.size = 0
 
@@ -29,17 +32,19 @@ class Cache:
         if found is None:
             return None
         self._records[name] = found  # the last in line again
-        return found[0]
+        return decode(found)
 
-    def put(self, record: Record, size: int = 0) -> None:
-        """Keeps a record in place of the one of that key. `size`: bytes of it as it is written, if that is known."""
+    def put(self, record: Record) -> None:
+        """Keeps a record in place of the one of that key."""
+        if not self._bound:
+            return
         name = record.namespace, record.key
         self.drop(*name)
-        size = (size or len(encode(record))) + BESIDE
-        if size > self._bound:
+        data = encode(record)
+        if len(data) + BESIDE > self._bound:
             return
-        self._records[name] = record, size
-        self.size += size
+        self._records[name] = data
+        self.size += len(data) + BESIDE
         while self.size > self._bound:
             self.drop(*next(iter(self._records)))
 
@@ -47,7 +52,7 @@ class Cache:
         """Forgets a key."""
         found = self._records.pop((namespace, key), None)
         if found is not None:
-            self.size -= found[1]
+            self.size -= len(found) + BESIDE
 
     def clear(self, namespace: str) -> None:
         """Forgets a namespace."""

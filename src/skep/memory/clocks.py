@@ -45,6 +45,8 @@ def when(stamp: int) -> int:
 
 def merge(a: VectorClock, b: VectorClock) -> dict[str, int]:
     """What has seen all that either has seen."""
+    if not a or not b:
+        return dict(sorted((a or b).items()))
     return dict(sorted((writer, max(a.get(writer, 0), b.get(writer, 0))) for writer in {*a, *b}))
 
 

@@ -54,6 +54,9 @@ _CHANGES = f"SELECT place, ifnull(cast(key AS TEXT), ''), {_BODY} {_OF} AND plac
 _HEADS = """SELECT cast(name AS TEXT), (SELECT max(place) FROM record WHERE namespace = number) FROM namespace
 WHERE name IS NOT NULL ORDER BY name"""
 _STATE = "SELECT state FROM record WHERE namespace = ? AND key = ?"
+_ADD = "INSERT INTO record VALUES (:place, :namespace, :key, :state, :body) ON CONFLICT (namespace, key) DO NOTHING"
+_MOVE = """UPDATE record SET place = :place, state = :state, body = :body
+WHERE namespace = :namespace AND key = :key AND state = :expect"""
 _KEEP = "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)"
 #: Rows that are erased in one transaction, of a namespace that was dropped.
 _ERASED = 1_000
@@ -189,6 +192,8 @@ class SqliteStore:
     # What follows runs in the writer's thread, within its transaction. Each checks before it writes.
 
     def _commit(self, rows: Sequence[_Row]) -> None:
+        if len(rows) == 1 and self._keep(rows[0]):
+            return
         fresh = []
         for row in rows:
             record = row.record
@@ -204,6 +209,18 @@ class SqliteStore:
             self._place += 1
             number = self._number(row.record.namespace) or self._make(row.record.namespace)
             self._files.writer.execute(_KEEP, (self._place, number, row.record.key, row.state, row.body))
+
+    def _keep(self, row: _Row) -> bool:
+        """Keeps one change in one statement, if it is in place of what it says."""
+        number = self._number(row.record.namespace)
+        if number is None:
+            return False
+        asked = {"place": self._place + 1, "namespace": number, "key": row.record.key, "expect": row.expect}
+        statement = _MOVE if row.expect else _ADD
+        if not self._files.writer.execute(statement, {**asked, "state": row.state, "body": row.body}).rowcount:
+            return False
+        self._place += 1
+        return True
 
     def _number(self, namespace: str) -> int | None:
         number = self._numbers.get(namespace)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.memory import scribe as memories
 from tests.store.scribe import acknowledged, survivors
 from tests.torture.amounts import amount
 
 SCRIBE = Path(__file__).parents[1] / "store" / "scribe.py"
+MEMORIES = Path(__file__).parents[1] / "memory" / "scribe.py"
 #: _IOR('X', 125, __u32) of linux/ext4.h, and: stop at once, without writing the journal.
 EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
 NORMAL = 1
@@ -71,14 +73,14 @@ def disk(tmp_path: Path) -> Disk:
     return disk
 
 
-def said_before_the_power_went(disk: Disk, lines: int, *options: int) -> bytes:
+def said_before_the_power_went(disk: Disk, lines: int, *options: int, scribe: tuple[str, ...] = (str(SCRIBE),)) -> bytes:
     """What a scribe had said, of at least so many answers, when the power went.
 
     What it says later does not count: at a real cut nobody hears it, and here a sync that is under way while the file system
     stops can still return as if it had been done.
     """
     with disk.mounted() as path:
-        command = [sys.executable, str(SCRIBE), str(path / "state"), *map(str, options)]
+        command = [sys.executable, *scribe, str(path / "state"), *map(str, options)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
         said = b"".join(islice(process.stdout, lines))
@@ -114,4 +116,31 @@ async def test_the_same_cut_does_lose_when_commits_are_not_synced(disk: Disk, ca
     written, lost = (sum(column) for column in zip(*rounds, strict=True))
     with capsys.disabled():
         print(f" [control, synchronous=NORMAL: {lost} of {written} events lost]", end="")
+    assert lost > 0
+
+
+async def forgotten_in(disk: Disk, kind: str, lines: int, *options: int) -> tuple[int, int]:
+    """Changes of a memory that were acknowledged, and how many of them are gone after a power cut. All there is is whole."""
+    scribe = str(MEMORIES), kind
+    said = memories.acknowledged(said_before_the_power_went(disk, lines, *options, scribe=scribe))
+    with disk.mounted() as path:
+        found = await memories.survivors(kind, path / "state")
+    return sum(said.values()), sum(max(0, count - found.get(name, 0)) for name, count in said.items())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", list(memories.STORES))
+async def test_a_power_cut_takes_nothing_from_a_memory_and_leaves_no_half_change(disk: Disk, kind: str) -> None:
+    for cut in range(amount("power-cuts")):
+        written, lost = await forgotten_in(disk, kind, 30 + 77 * (cut % 5))
+        assert written > 0
+        assert lost == 0
+
+
+@pytest.mark.root
+async def test_the_same_cut_does_take_from_a_memory_that_is_not_synced(disk: Disk, capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = [await forgotten_in(disk, "sqlite", 500 + 333 * (cut % 5), NORMAL) for cut in range(amount("power-cuts"))]
+    written, lost = (sum(column) for column in zip(*rounds, strict=True))
+    with capsys.disabled():
+        print(f" [control, synchronous=NORMAL: {lost} of {written} changes lost]", end="")
     assert lost > 0

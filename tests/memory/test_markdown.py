@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from skep.errors import Conflict, Invalid, NotFound
+from skep.errors import Conflict, Invalid, NotFound, Unavailable
 from skep.memory import Change, Entry, Record
 from skep.memory import markdown as module
 from skep.memory.bank import Bank
@@ -391,6 +391,31 @@ async def test_edits_while_it_was_closed_are_found_when_it_is_opened(tmp_path: P
         ("k", ["by hand"]),
     ]
     assert (await one(store, "same")).trust == "person"
+    await store.close()
+
+
+@pytest.mark.parametrize("hand", [True, False])
+async def test_what_was_left_undone_is_done_when_it_is_opened_unless_somebody_edited_the_file_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hand: bool
+) -> None:
+    store = await MarkdownStore.open(tmp_path)
+    old = await kept(store)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._pages, "finish", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await store.commit([after(old, "next")])
+    await store.close()
+    assert "HERE" in path(tmp_path).read_text()
+    assert len(leftovers(tmp_path)) == 1
+    if hand:
+        edit(path(tmp_path), '"HERE"', '"by hand"')
+    store = await MarkdownStore.open(tmp_path)
+    assert (await one(store)).value == ("by hand" if hand else "next")
+    assert leftovers(tmp_path) == []
     await store.close()
 
 

@@ -181,10 +181,12 @@ class EmbeddingsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What agents and people keep for later.
 
-    `store`: sqlite, markdown, redis or sqlite+redis; empty = sqlite. `folder`: where Markdown files lie, one of their own outside
-    of the repository; empty = `memory/notes` in the state folder. `embedder`: who tells what means much the same: hashed, minilm,
-    or provider, which is the service of `embeddings`. `cache`: bytes of entries in memory. `read`, `write`: namespaces that
-    sessions may read and write besides their own. `prompt`: tokens of a task's prompt that may tell what is remembered; 0 = none.
+    `store`: sqlite, markdown, redis (all machines use one memory there) or sqlite+redis (each has its own, and they keep each
+    other up to date); empty = sqlite, or sqlite+redis where the store is a Redis. `folder`: where Markdown files lie, one of
+    their own outside of the repository; empty = `memory/notes` in the state folder. `embedder`: who tells what means much the
+    same: hashed, minilm, or provider, which is the service of `embeddings`. `cache`: bytes of entries in memory. `read`,
+    `write`: namespaces that sessions may read and write besides their own. `prompt`: tokens of a task's prompt that may tell
+    what is remembered; 0 = none.
     """
 
     store: Literal["", "sqlite", "markdown", "redis", "sqlite+redis"] = ""
@@ -336,6 +338,9 @@ def _checked(config: Config, path: Path) -> Config:
         raise Invalid(f"{path}: backup.every is '{config.backup.every[:40]}'", "Write such as 30m, 1h or 1d; a minute at least.")
     if not 1 <= config.backup.keep <= 10_000:
         raise Invalid(f"{path}: backup.keep is {config.backup.keep}", "Use 1 to 10000.")
+    if "redis" in config.memory.store and not config.store.url.startswith(REDIS):
+        fix = "Name a Redis in `url` of [store], or leave memory.store out."
+        raise Invalid(f"{path}: memory.store is '{config.memory.store}', and the store is no Redis", fix)
     if not 0 <= config.memory.cache <= 1 << 40:
         raise Invalid(f"{path}: memory.cache is {config.memory.cache}", "Use 0 (none) to 1099511627776 bytes.")
     if not 0 <= config.memory.prompt <= 100_000:

@@ -24,7 +24,7 @@ from skep.agents.shell import ShellRuntime
 from skep.config import STATE, TRANSCRIPTS, Config, load
 from skep.errors import Invalid
 from skep.memory.bank import Bank
-from skep.memory.opening import open_bank
+from skep.memory.opening import Together, open_bank
 from skep.runtime import environment, usable
 from skep.runtime.attempt import Node
 from skep.runtime.checkup import Finding
@@ -91,7 +91,10 @@ async def _kept(config: Config, state: Path, clock: SystemClock, role: Role | No
 async def _bank(config: Config, state: Path, kept: Stores, clock: SystemClock) -> Bank:
     """What is remembered here; the stores are closed if it cannot be opened."""
     try:
-        return await open_bank(config.memory, None if config.store.url == MEMORY else state / "memory", clock.now, kept.blobs)
+        folder = None if config.store.url == MEMORY else state / "memory"
+        store = config.store
+        together = Together(store.url, store.replicas, kept.log.seal, bool(kept.invited)) if kept.inbox is not None else None
+        return await open_bank(config.memory, folder, clock.now, kept.blobs, together)
     except BaseException:
         await kept.close()
         raise

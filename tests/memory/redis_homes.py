@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class RedisMemoryHome:
         self.home = self.at(folder)
 
     async def open(self) -> RedisStore:
-        return RedisStore(Link(self.home.url, {}), SEAL, self.replicas)
+        return RedisStore(Link(self.home.url, {}), SEAL, secrets.token_hex(8), self.replicas)
 
     async def close(self) -> None:
         """All that it opened was closed by whoever had it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -40,6 +40,9 @@ from skep.memory.trust import Author, check_may_replace
 from skep.memory.turns import Turns
 from skep.memory.wants import matches
 from skep.store import Blobs
+
+if TYPE_CHECKING:  # it is over the bank
+    from skep.memory.replicate import Replication
 
 #: Bytes of records in memory, unless said otherwise.
 CACHE = 64 * 2**20
@@ -87,6 +90,8 @@ class Bank:
         #: What was at checkpoints, and who goes on from there.
         self.pins = Pins(store, now)
         self.finder = finder
+        #: What keeps other machines up to date, if any do; it ends with the bank.
+        self.replication: Replication | None = None
         #: Counts what was changed here.
         self._written = 0
         #: Called with each record that was changed here, or may have been, but not by `take_in`; must not wait.
@@ -421,7 +426,9 @@ class Bank:
         await self.pins.let_go(namespace, drop)
 
     async def close(self) -> None:
-        """Ends indexing, and closes the store."""
+        """Ends replication and indexing, and closes the store."""
+        if self.replication is not None:
+            await self.replication.close()
         if self._indexing is not None:
             await self._indexing.close()
         await self.store_below.close()

@@ -62,6 +62,9 @@ class Indexing:
             places = self.finder.places()
             return sum(max(0, place - places.get(name, 0)) for name, place in wanted.items())
 
+        for name, place in wanted.items():
+            if place > self.finder.places().get(name, 0):
+                self.wake(name)  # others may have changed it, of whom nobody tells here
         if patience and missing():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience), self._moved:

@@ -44,18 +44,19 @@ class RedisStore:
     Args:
         link: the way to it; it is ended with the store.
         seal: of a text, with the key of the hive. Raises Denied for who does not have it.
+        writer: who writes here, a name that no other process has at the same time: two that had the same could write the same
+            stamp to a key in one moment, and each would take what the other wrote for its own.
         replicas: how many must have a commit before it counts; and then reads are confirmed by as many, so that none is
             answered by a server that is not the primary any more. Too few: Unavailable, outcome unknown.
     """
 
     lacks = frozenset({"private"})
 
-    def __init__(self, link: Link, seal: Callable[[bytes], bytes], replicas: int = 0) -> None:
+    def __init__(self, link: Link, seal: Callable[[bytes], bytes], writer: str, replicas: int = 0) -> None:
         self._link = link
         self._quorum = Quorum(link, replicas)
         self._seal = seal
-        # There is one copy of each record, and whoever changes it has seen it: so all who write are one writer.
-        self.writer = f"redis-{seal(sealed_text('memory writer')).hex()[:16]}"
+        self.writer = writer
         self._listed: set[str] = set()
 
     async def get(self, namespace: str, key: str) -> Record | None:

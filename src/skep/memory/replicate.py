@@ -41,6 +41,8 @@ BATCH, BATCH_BYTES = 500, 256 * 1024
 ANSWER_BYTES, IDS, SEAL = 2 * 2**20, 20_000, 32
 #: Seconds that `replicated` waits, and between two looks.
 PATIENCE, STEP = 30.0, 0.02
+#: Seconds that closing waits for what is to be told.
+FLUSH = 2.0
 S = TypeVar("S", bound=Struct)
 
 
@@ -121,7 +123,7 @@ class Replication:
         self._pending: dict[tuple[str, str], None] = {}
         self._telling = False
         self._told: tuple[bytes, int] = (b"", 0)
-        self._birth, self._read = b"", 0
+        self._birth, self._read, self._looked = b"", 0, False
         #: Up to which entry something may have been missed; and set then, so that it compares at once.
         self._gap, self._missed = 0, asyncio.Event()
         self._written, self._woken, self._asked, self._out = (asyncio.Event() for _ in range(4))
@@ -139,7 +141,11 @@ class Replication:
             self._tasks.append(loop.create_task(self._repeated(name, work), name=f"skep memory {name}"))
 
     async def close(self) -> None:
-        """Ends; what was not told yet the others find when they compare."""
+        """Ends when what waits was told, or soon; what was not the others find when they compare."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH):
+                while self._tasks and (self._pending or self._telling) and not self._troubles:
+                    await self._out.wait()
         self._bank.listeners.remove(self._hear)
         for task in self._tasks:
             task.cancel()
@@ -177,10 +183,23 @@ class Replication:
         """Why it does not go on just now; empty = it does."""
         return next(iter(self._troubles.values()), "")
 
-    @property
-    def behind(self) -> int:
-        """Keys that were changed here and not told yet."""
-        return len(self._pending)
+    async def sync(self) -> int:
+        """Tells what waits and compares with all others now; returns how many others there are. Raises Unavailable."""
+        while self._pending or self._telling:
+            if self.trouble:
+                raise Unavailable(f"memory is not replicated: {self.trouble}", "It goes on by itself; look again later.")
+            await self._out.wait()
+        await self._store.settle()
+        others = [one for one in await self._stands() if one.node != self.node]
+        for one in others:
+            await self._fetch(one.node, 0.0)
+        return len(others)
+
+    def report(self) -> str:
+        """What there is to say of it, in a line."""
+        done = self.numbers
+        said = f"told {done.told}, heard {done.heard}, repaired {done.repaired}, waiting {len(self._pending)}"
+        return "; ".join([said, *(one for one in (self.trouble, self.suspicion) if one)])
 
     # What goes out
 
@@ -252,10 +271,10 @@ class Replication:
 
     def _lost(self, heard: Heard) -> bool:
         """Whether the stream is another one now, or was put back; what was missed of it is found by comparing."""
-        if heard.birth != self._birth or heard.last < self._read:
+        if not self._looked or heard.birth != self._birth or heard.last < self._read:
             # Who just came is going to compare anyway, and need not read what others told before.
-            self._read = self._gap = 0 if self._birth else heard.last
-            self._birth = heard.birth
+            self._read = self._gap = 0 if self._looked else heard.last
+            self._birth, self._looked = heard.birth, True
             self._missed.set()
             return True
         if heard.entries and heard.entries[0][0] != self._read + 1:

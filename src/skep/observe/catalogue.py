@@ -359,7 +359,7 @@ ROWS: tuple[Row, ...] = (
 MISSING: dict[str, str] = {
     "performance:alerts": "alerts, which are not there yet",
     "phase:{id}:docs": "documents of phases, which are not there yet",
-    "memory:updates": "the memory bank, which is not there yet",
+    "memory:updates": "messages for others; machines that share a memory wake each other on `skep:memory:updates`",
 }
 #: Events of which nothing is told, and why.
 UNTOLD: dict[type[Struct], str] = {

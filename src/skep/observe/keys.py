@@ -51,7 +51,7 @@ KEYS: tuple[Key, ...] = (
 )
 #: Keys that are not written yet, with what will.
 MISSING: dict[str, str] = {
-    "agent:{id}:memory": "the memory bank",
+    "agent:{id}:memory": "what an agent remembers, as a readable key",
     "performance:state": "monitoring",
     "performance:metrics:{timestamp}": "monitoring",
     "performance:alerts": "alerts",

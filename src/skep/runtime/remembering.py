@@ -129,8 +129,9 @@ class Remembering:
             for (name, kind), (many, size) in sorted(shelves.items())
         ]
         return StatsView(
-            store=config.store or "sqlite", embedder=config.embedder, shelves=made, deleted=deleted, conflicts=conflicts,
-            cached=bank.cached, cache=config.cache, behind=behind, trouble=trouble, replication="not available",
+            store=config.store or ("sqlite+redis" if bank.replication else "sqlite"), embedder=config.embedder, shelves=made,
+            deleted=deleted, conflicts=conflicts, cached=bank.cached, cache=config.cache, behind=behind, trouble=trouble,
+            replication=bank.replication.report() if bank.replication else "none",
         )  # fmt: skip
 
     async def _consolidate(self, asked: mq.ConsolidateMemory) -> ConsolidatedView:

@@ -205,20 +205,13 @@ class Bank:
     async def take_in(self, copies: Sequence[Record]) -> int:
         """Joins other machines' copies of records into those that are here; returns how many that changed anything.
 
-        Raises Invalid for a copy that cannot be right (`records.check_copy`): then none of them was taken in. Those that are
-        taken in when something else fails stay.
+        Raises Invalid for a copy that cannot be right (`records.check_copy`): then none of them was taken in.
         """
-        now = self.now()
         for copy in copies:
-            check_copy(copy, now)
+            check_copy(copy, self.now())
         changed = 0
         for start in range(0, len(copies), TAKEN):
-            some = copies[start : start + TAKEN]
-            done = await asyncio.gather(*(self._take_in(copy) for copy in some), return_exceptions=True)
-            for one in done:
-                if isinstance(one, BaseException):
-                    raise one
-                changed += one
+            changed += sum(await asyncio.gather(*map(self._take_in, copies[start : start + TAKEN])))
         return changed
 
     async def _take_in(self, copy: Record) -> bool:

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from skep.errors import Conflict, Invalid, NotFound, Unavailable
-from skep.memory import Change, Entry, Record
+from skep.memory import Change, Entry, Filter, Record, Search
 from skep.memory import markdown as module
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
 from skep.memory.markdown import MarkdownStore
 from skep.memory.pages import README, Pages
 from skep.memory.records import digest, join, written
+from skep.memory.search.embedders import embedder_named
+from skep.memory.search.index import Index
 from skep.memory.sqlite import SqliteStore
 from skep.memory.trust import Author
 from tests.contracts.memory import ODD, MemoryContract, after, entry, fresh, gone
@@ -200,6 +202,17 @@ async def test_a_bank_lets_an_agent_replace_what_hands_wrote_and_what_it_reads_i
     record = await store.get("n", "k")
     assert record is not None
     assert len(record.entries) == 1
+
+
+async def test_what_hands_wrote_is_found(store: MarkdownStore, tmp_path: Path) -> None:
+    bank = Bank(store, lambda: 1_700_000_000_000, finder=await Index.open(None, embedder_named("hashed")))
+    await bank.start()
+    await bank.store(Draft(namespace="n", key="k", value="HERE"))
+    await bank.search(Search(text="HERE", mode="words", filter=Filter(namespaces=("n",)), wait=True))
+    edit(path(tmp_path), '"HERE"', '"a heron"')
+    found = await bank.search(Search(text="heron", mode="words", filter=Filter(namespaces=("n",)), wait=True))
+    assert [(hit.entry.key, hit.entry.trust) for hit in found.hits] == [("k", "untrusted")]
+    await bank.close()
 
 
 async def test_a_commit_does_not_replace_an_edit_that_its_caller_did_not_see(store: MarkdownStore, tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ class Indexing:
         """Waits so many seconds until what is stored now can be found; returns the places that are missing."""
         heads = await self._store.heads()
         wanted = {name: heads[name] for name in namespaces if name in heads}
+        places = self.finder.places()
+        for name, place in wanted.items():
+            if place > places.get(name, 0):  # also what others changed: other processes, or hands in a file
+                self.wake(name)
 
         def missing() -> int:
             places = self.finder.places()

@@ -159,6 +159,10 @@ class Memory:
         """Takes back what the last `consolidate` merged and learned. Raises NotFound if there is nothing to take back."""
         return await self._call(mq.UndoConsolidation(namespace=namespace))
 
+    async def sync(self) -> str:
+        """Compares with the other machines now; returns how replication stands. Raises Unavailable where there is none."""
+        return await self._call(mq.SyncMemory())
+
     async def export(self, path: str | Path, filter: Filter = Filter()) -> WrittenView:  # noqa: B008 - it is frozen
         """Writes entries, with all that is known of them, into a file of lines of JSON; it is there whole or not at all."""
         return await self._call(mq.ExportMemory(path=_place(path), filter=filter))

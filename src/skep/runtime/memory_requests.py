@@ -129,6 +129,13 @@ class RestoreMemory(Request[TakenView], frozen=True, tag="memory-restore"):
     trust: bool = False
 
 
+class SyncMemory(Request[str], frozen=True, tag="memory-sync"):
+    """Compares with the other machines now, rather than within half a minute; answers with how replication stands.
+
+    Raises Unavailable if memory is not replicated here.
+    """
+
+
 AboutMemory = (
     StoreMemory
     | AddMemory
@@ -140,6 +147,7 @@ AboutMemory = (
     | MemoryConflicts
     | SettleMemory
     | StatsOfMemory
+    | SyncMemory
     | ConsolidateMemory
     | UndoConsolidation
     | ExportMemory

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from skep.errors import Conflict, Invalid
+from skep.errors import Conflict, Invalid, Unavailable
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.bank import missing
 from skep.memory.consolidation import consolidate, undo
@@ -45,6 +45,7 @@ class Remembering:
             mq.StatsOfMemory: self._stats,
             mq.ConsolidateMemory: self._consolidate,
             mq.UndoConsolidation: self._undo,
+            mq.SyncMemory: self._sync,
             mq.ExportMemory: self._export,
             mq.ImportMemory: self._import,
             mq.BackUpMemory: self._back_up,
@@ -148,6 +149,12 @@ class Remembering:
     async def _undo(self, asked: mq.UndoConsolidation) -> UndoneView:
         back, left = await undo(self._bank, asked.namespace)
         return UndoneView(namespace=asked.namespace, back=tuple(back[:MOST]), left=tuple(left[:MOST]))
+
+    async def _sync(self, _: mq.SyncMemory) -> str:
+        if self._bank.replication is None:
+            raise Unavailable("memory is not replicated here", "Name a Redis in [store] of skep.toml: `skep memory stats` tells.")
+        await self._bank.replication.sync()
+        return self._bank.replication.report()
 
     async def _export(self, asked: mq.ExportMemory) -> WrittenView:
         return await export(self._parts, Path(asked.path), asked.filter)

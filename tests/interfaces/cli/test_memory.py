@@ -141,3 +141,9 @@ def test_what_says_the_same_becomes_one_and_that_can_be_undone(skep: Skep) -> No
     assert skep("memory", "consolidate", "--undo").out == "project: 2 keys as before\n"
     assert skep("memory", "consolidate", "--undo").code == 2
     assert skep("memory", "consolidate", "--undo", "--dry-run").code == 2
+
+
+def test_there_is_nothing_to_sync_with_where_nothing_is_shared(skep: Skep) -> None:
+    skep("memory", "store", "k", "v")
+    refused = skep("memory", "sync")
+    assert (refused.code, "memory is not replicated here" in refused.err) == (1, True)

@@ -100,6 +100,22 @@ def restore(file: Path, dry: bool, instead: bool, trust: bool, as_json: bool) ->
     _taken(place.go(work()), as_json)
 
 
+@command("sync", ("skep memory sync", "what other machines have comes now, not within half a minute"))
+@json_option
+def sync(as_json: bool) -> None:
+    """Compare with the other machines now, and say how replication stands."""
+
+    async def work() -> str:
+        async with bank() as there:
+            return await there.sync()
+
+    told, out = place.go(work()), Out()
+    if as_json:
+        out.json(document(replication=told))
+    else:
+        out.line(told)
+
+
 def _written(made: WrittenView, as_json: bool) -> None:
     out = Out()
     if as_json:
@@ -125,4 +141,4 @@ def _taken(found: TakenView, as_json: bool) -> None:
         out.line(("note: ", "yellow"), one_line(note, 400))
 
 
-COMMANDS = (export, import_, backup, restore)
+COMMANDS = (sync, export, import_, backup, restore)

@@ -255,3 +255,14 @@ def test_a_wrong_join_is_seen(wrong: Callable[[Record, Record], Record], monkeyp
     monkeypatch.setitem(globals(), "join", wrong)
     with pytest.raises(AssertionError):
         test_each_copy_has_what_nobody_replaced_whom_it_heard_of()
+
+
+@pytest.mark.parametrize("rule", ["siblings", "last"])
+def test_of_values_written_at_the_same_time_the_most_trusted_counts_and_then_the_newest(rule: str) -> None:
+    person = entry("a", 5, "of a person", rule=rule, trust="person")
+    agents = entry("b", 9, "newer", rule=rule, trust="agent"), entry("c", 8, "older", rule=rule, trust="agent")
+    clock = {"a": 5, "b": 9, "c": 8}
+    for entries, wanted in (((person, *agents), "of a person"), (agents, "newer")):
+        read = resolved(Record(namespace="n", key=KEY, clock=clock, entries=entries), RULES)
+        assert read is not None
+        assert (read.value, read.siblings) == (wanted, len(entries) - 1 if rule == "siblings" else 0)

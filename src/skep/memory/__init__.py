@@ -20,8 +20,8 @@ KINDS: tuple[Kind, ...] = ("working", "episodic", "semantic", "vector")
 #: How far a value is to be trusted, least first: from elsewhere or edited by hand; by an agent; by a person; seen by Skep itself.
 Trust = Literal["untrusted", "agent", "person", "observed"]
 TRUSTS: tuple[Trust, ...] = ("untrusted", "agent", "person", "observed")
-#: What happens to values that were written at the same time: stay side by side; the last one counts; lists are united;
-#: numbers that were added are added up. Any other name is a rule that was registered with the bank.
+#: What happens to values that were written at the same time: stay side by side; the last of those trusted most counts; lists are
+#: united; numbers that were added are added up. Any other name is a rule that was registered with the bank.
 RULES = ("siblings", "last", "union", "counter")
 
 

@@ -18,6 +18,7 @@ from skep.errors import Invalid
 from skep.memory import Entry, Record
 from skep.memory.clocks import AHEAD, merge, seen, when
 from skep.memory.limits import check_key, check_namespace
+from skep.memory.trust import lowest, rank
 
 #: Makes one value of those that were written at the same time; they come by writer and stamp. It depends on nothing else.
 Rule = Callable[[Sequence[Entry]], Any]
@@ -127,23 +128,22 @@ def join(a: Record, b: Record) -> Record:
 
 
 def resolved(record: Record, rules: Mapping[str, Rule]) -> Entry | None:
-    """What is read: the value, or what the rule makes of several; the newest, and how many others there are, where none does.
+    """What is read: the value, or what the rule makes of several; without one, the one that counts, and how many others.
 
-    None if the key was deleted. Trust is the lowest of those that a rule put together.
+    The one that counts is the one that is trusted most, and of those the newest: who is trusted less replaces nothing by writing
+    elsewhere at the same time. None if the key was deleted. Trust is the lowest of those that a rule put together.
     """
     if len(record.entries) < 2:
         return record.entries[0] if record.entries else None
-    newest = max(record.entries, key=lambda entry: (entry.stamp, entry.writer))
+    counts = max(record.entries, key=lambda entry: (rank(entry.trust), entry.stamp, entry.writer))
     names = {entry.rule for entry in record.entries}
     if names == {"last"}:
-        return newest
-    rule = rules.get(newest.rule) if len(names) == 1 else None
+        return counts
+    rule = rules.get(counts.rule) if len(names) == 1 else None
     if rule is None or any(entry.blob or entry.alias for entry in record.entries):
-        return replace(newest, siblings=len(record.entries) - 1)
-    from skep.memory.trust import lowest
-
-    put = replace(newest, value=rule(record.entries), trust=lowest(entry.trust for entry in record.entries))
-    return replace(put, counts=added(record.entries)) if newest.rule == "counter" else put
+        return replace(counts, siblings=len(record.entries) - 1)
+    put = replace(counts, value=rule(record.entries), trust=lowest(entry.trust for entry in record.entries))
+    return replace(put, counts=added(record.entries)) if counts.rule == "counter" else put
 
 
 def added(entries: Sequence[Entry]) -> dict[str, tuple[int, float]]:

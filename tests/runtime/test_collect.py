@@ -15,12 +15,14 @@ import pytest
 import skep
 from skep import config
 from skep.core.fleet import SYSTEM
+from skep.memory.draft import Draft
+from skep.memory.limits import INLINE
 from skep.runtime import copies
 from skep.runtime.checkup import checkup
 from skep.runtime.collect import DAY, MARK, collect
 from skep.runtime.parcel import Parcel
 from skep.runtime.parts import Parts
-from skep.runtime.shared import Shared
+from skep.runtime.shared import CHORES, Shared
 from skep.store import Append, Log, Packed, Recorded, SessionRow
 from skep.store.ephemeral import EphemeralDisk, EphemeralLog
 from skep.store.ephemeral_shared import EphemeralInbox, EphemeralLeases, EphemeralListing, EphemeralRecordings
@@ -92,6 +94,54 @@ async def test_what_attempts_printed_stays_with_their_session(repo: Repository) 
         assert await collect(msgspec.structs.replace(parts, recordings=EphemeralRecordings(disk, parts.clock.now))) == 1
         assert path_of(parts, sent).exists()
         assert not path_of(parts, gone).exists()
+
+
+class Comparing:
+    """Stands for a memory that others have too: says whether it could compare with them."""
+
+    def __init__(self) -> None:
+        self.trouble = ""
+
+    async def sync(self) -> int:
+        if self.trouble:
+            raise skep.Unavailable(self.trouble)
+        return 1
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+async def test_large_values_of_memory_stay(repo: Repository) -> None:
+    async with opened(repo) as parts:
+        value = "x" * (INLINE + 1)
+        entry = await parts.bank.store(Draft(namespace="project", key="k", value=value))
+        age(path_of(parts, entry.blob))
+        assert await collect(parts) == 0
+        assert (await parts.bank.get("k", namespace="project")).value == value
+        await parts.bank.delete("k", namespace="project")
+        age(parts.state / MARK)
+        assert await collect(parts) == 1
+
+
+async def test_nothing_is_removed_while_it_is_not_known_what_the_memories_of_others_keep(repo: Repository) -> None:
+    async with opened(repo) as parts:
+        theirs = await parts.blobs.put(b"another machine keeps this")
+        await parts.blobs.unpin(theirs)
+        age(path_of(parts, theirs))
+        there: Any = Comparing()
+        there.trouble = "node east does not answer"
+        parts.bank.replication = there
+        leases = EphemeralLeases(EphemeralDisk(), lambda: 0)
+        shared = Shared(inbox=EphemeralInbox(EphemeralDisk()), leases=leases, owner="this")
+        parts_shared = msgspec.structs.replace(parts, shared=shared)
+        with pytest.raises(skep.Unavailable, match="node east"):
+            await collect(parts_shared)
+        assert path_of(parts, theirs).exists()
+        assert await collect(parts_shared) == 0, "not again today"
+        there.trouble = ""
+        age(parts.state / MARK)
+        assert await leases.hold(f"{CHORES}/{MARK}", "this", DAY), "nobody was kept from it"
+        assert await collect(parts_shared) == 1
 
 
 async def test_a_session_that_was_not_made_to_its_end_goes_after_a_day(repo: Repository) -> None:

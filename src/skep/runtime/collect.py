@@ -36,7 +36,8 @@ async def collect(parts: Parts) -> int:
     Of the processes that share a store one does it, each day: what a log names that it has not read it would remove. One that was
     only invited cannot read them all, and does not.
 
-    What memory keeps stays. What the commits of sessions are sent in, and what their attempts printed, stays as long as the
+    What memory keeps stays. Where machines each have a memory of their own, what others keep has to be here first: who cannot compare
+    with all of them removes nothing that day. What the commits of sessions are sent in, and what their attempts printed, stays as long as the
     session is there. Entries of the list of commits that are damaged name nothing any more: they are passed over, and the mark's
     file says which.
 
@@ -49,7 +50,8 @@ async def collect(parts: Parts) -> int:
         how many blobs were removed.
 
     Raises:
-        SkepError: a log cannot be read; then nothing is removed, because it may name anything.
+        SkepError: a log cannot be read, or the memory of another machine that is there; then nothing is removed, because it may
+            name anything.
     """
     if parts.shared is not None and parts.shared.invited:
         return 0
@@ -61,6 +63,8 @@ async def collect(parts: Parts) -> int:
     mark.write_bytes(b"")  # what was passed over is said by whoever collects now
     mark.touch()
     shared = parts.shared
+    if parts.bank.replication is not None:
+        await parts.bank.replication.sync()  # before the lease: if it fails, another one may collect today
     if shared is not None and not await shared.leases.hold(f"{CHORES}/{MARK}", shared.owner, DAY):
         return 0
     named, passed = set[str](), list[str]()

@@ -36,10 +36,11 @@ async def collect(parts: Parts) -> int:
     Of the processes that share a store one does it, each day: what a log names that it has not read it would remove. One that was
     only invited cannot read them all, and does not.
 
-    What memory keeps stays. Where machines each have a memory of their own, what others keep has to be here first: who cannot compare
-    with all of them removes nothing that day. What the commits of sessions are sent in, and what their attempts printed, stays as long as the
-    session is there. Entries of the list of commits that are damaged name nothing any more: they are passed over, and the mark's
-    file says which.
+    What memory keeps stays. Where machines each have a memory of their own, it has to be known first what the others keep: who
+    cannot compare with all that are there removes nothing that day.
+
+    What the commits of sessions are sent in, and what their attempts printed, stays as long as the session is there. Entries of
+    the list of commits that are damaged name nothing any more: they are passed over, and the mark's file says which.
 
     What sessions that are gone have in a shared repository goes too.
 

@@ -18,6 +18,7 @@ from skep.memory import Change, Entry, Filter, Record, Search
 from skep.memory import markdown as module
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
+from skep.memory.limits import RUN
 from skep.memory.markdown import MarkdownStore
 from skep.memory.pages import README, Pages
 from skep.memory.records import digest, join, written
@@ -148,6 +149,12 @@ async def test_an_edit_is_a_new_value_that_is_not_trusted_whatever_it_says(store
     assert record.clock["w"] == old.clock["w"]
     assert join(record, old) == record
     assert await one(store) == found
+
+
+async def test_no_edit_passes_for_what_a_consolidation_wrote(store: MarkdownStore, tmp_path: Path) -> None:
+    await kept(store, metadata={RUN: 7, "merged": 2, "more": 1})
+    edit(path(tmp_path), '"HERE"', '"by hand"')
+    assert (await one(store)).metadata == {"merged": 2, "more": 1}, "else to undo it would take the edit back"
 
 
 async def test_a_new_file_is_taken_in_and_not_trusted(store: MarkdownStore, tmp_path: Path) -> None:

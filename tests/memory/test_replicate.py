@@ -215,6 +215,25 @@ async def test_a_copy_from_the_far_future_is_refused_and_told_of(start: Start, u
     assert "hours in the future" in other.replication.suspicion
 
 
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+async def test_a_copy_that_nobody_can_read_holds_nothing_up(start: Start, url: str) -> None:
+    one, other = await start("a", every=EVERY), await start("b", every=EVERY)
+    await put(one, "first", 1)
+    await agree([one, other], 1)
+    bottomless = encode(written(None, entry("k", "HERE"))).replace(b"\xa4HERE", b"\x91" * 100_000 + b"\xc0")
+    told = Told("a", [bottomless, encode(written(None, entry("fine")))])
+    await one.replication._relay.tell(one.replication._closed("told", told))
+    await one.replication.replicated(await put(one, "next", 1))
+    assert await get(other, "fine") == "value"
+    assert other.replication.numbers.refused == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -224,6 +243,10 @@ async def test_a_copy_from_the_far_future_is_refused_and_told_of(start: Start, u
         lambda record: replace(record, entries=(replace(record.entries[0], namespace="other"),)),
         lambda record: replace(record, key="\0"),
         lambda record: replace(record, namespace="n@1"),
+        lambda record: replace(record, entries=(replace(record.entries[0], value=float("nan")),)),
+        lambda record: replace(record, entries=(replace(record.entries[0], metadata={"deep": nested(101)}),)),
+        lambda record: replace(record, entries=(replace(record.entries[0], updated=2**62),)),
+        lambda record: replace(record, entries=(replace(record.entries[0], expires=-1),)),
     ],
 )
 async def test_a_copy_that_contradicts_itself_is_refused(change: Callable[[Record], Record]) -> None:

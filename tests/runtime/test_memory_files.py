@@ -10,6 +10,8 @@ import pytest
 import skep
 from skep.memories import Memory
 from skep.memory import Filter
+from skep.memory.draft import Draft
+from skep.memory.records import identity
 from tests.workspace.repository import Repository
 
 LARGE = "ä" * 200_000
@@ -170,3 +172,39 @@ async def test_a_damaged_backup_changes_nothing(hive: skep.Skep, file: Path, tmp
         await hive.memory.backup(tmp_path / "no" / "folder")
     with pytest.raises(skep.Invalid, match="cannot write"):
         await hive.memory.export(tmp_path / "no" / "folder")
+
+
+@pytest.mark.parametrize("wrong", [{"rule": "counter", "value": "text"}, {"blob": "x", "tags": [" bad "]}])
+async def test_what_a_strangers_record_claims_is_checked_before_anything_comes_in(
+    hive: skep.Skep, file: Path, wrong: dict[str, object]
+) -> None:
+    value = {"id": identity("n", "b"), "namespace": "n", "key": "b", "value": 1, "writer": "w", "stamp": 5, **wrong}
+    record = {"namespace": "n", "key": "b", "clock": {"w": 5}, "entries": [value]}
+    file.write_text('{"key": "a", "value": 1}\n' + json.dumps(record) + "\n")
+    with pytest.raises(skep.Invalid, match="line 2: "):
+        await hive.memory.load(file)
+    assert await hive.memory.list() == []
+
+
+async def test_a_strangers_entry_that_is_to_live_for_ever_lives_as_long_as_any_may(hive: skep.Skep, file: Path) -> None:
+    value = {"id": identity("n", "b"), "namespace": "n", "key": "b", "value": 1, "writer": "w", "stamp": 5, "expires": 2**52}
+    file.write_text(json.dumps({"namespace": "n", "key": "b", "clock": {"w": 5}, "entries": [value]}))
+    assert (await hive.memory.load(file)).new == 1
+
+
+async def test_large_values_that_are_none_are_found_before_anything_of_a_backup_comes_in(
+    hive: skep.Skep, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Repository(tmp_path / "other")
+    other.commit({"a.txt": "one\n"})
+    async with skep.open(other.top) as there:
+        with monkeypatch.context() as evil:
+            evil.setattr(Draft, "check", lambda draft, rules: b"\x91" * 100_000)
+            await there.memory.store("large", "x")
+        await there.memory.store("a", 1)
+        await there.memory.backup(file)
+        with pytest.raises(skep.Invalid, match="damaged"):
+            await there.memory.get("large")
+    with pytest.raises(skep.Invalid, match="damaged"):
+        await hive.memory.restore(file)
+    assert await hive.memory.list() == []

@@ -17,6 +17,7 @@ from skep.core.model import AgentSpec, Task
 from skep.core.terms import MemoryGrant
 from skep.errors import Denied, Exhausted, Invalid, NotFound, Unavailable
 from skep.memory.bank import PERSON, Bank
+from skep.memory.consolidation import consolidate
 from skep.memory.draft import Draft
 from skep.memory.ephemeral import EphemeralStore
 from skep.memory.trust import Author
@@ -200,3 +201,40 @@ def test_a_model_reads_what_is_recalled_as_data() -> None:
         calls.request("remember", {"key": "k", "value": 1, "trust": "person"})
     with pytest.raises(Invalid, match="wrong arguments"):
         calls.request("remember", {"key": "k", "value": 1, "kind": "episodic"})
+
+
+async def test_a_number_that_shows_a_secret_is_kept_by_nobody(bank: Bank, make: Make) -> None:
+    desk = make()
+    desk.secrets = ("81726354918",)
+    await desk.serve(Remember(key="k", value={"pin": 81726354918, "more": [8172635491800.5, 12, 0.5, True, None]}))
+    assert (await bank.get("k", namespace=OWN)).value == {"pin": "[secret]", "more": ["[secret]00.5", 12, 0.5, True, None]}
+    with pytest.raises(Denied, match="is a secret"):
+        await desk.serve(Remember(key="k", value=1, ttl=81726354918))
+
+
+@pytest.mark.parametrize("key", ["episode/plan/task/s/1", "learned/0123456789ab/any/ok"])
+async def test_no_agent_takes_the_places_of_what_skep_notes_itself(bank: Bank, make: Make, key: str) -> None:
+    with pytest.raises(Denied, match="Skep's own"):
+        await make().serve(Remember(key=key, value={"observed": {"outcome": "ok"}}))
+    assert await bank.list() == []
+
+
+async def test_what_an_alias_leads_to_is_not_too_large_either(bank: Bank, make: Make) -> None:
+    for key in ("one", "two"):
+        await kept(bank, "project", key, "the same said twice here")
+    await consolidate(bank, "project")
+    await kept(bank, "project", "one", "x" * (recall.MAX_VALUE + 1))
+    with pytest.raises(Exhausted, match="'one' has 262"):
+        await make().serve(Recall(key="two"))
+
+
+async def test_what_was_merged_of_a_persons_words_stays_a_persons_to_change(bank: Bank, make: Make) -> None:
+    await kept(bank, "lessons", "rule", "Ask before you push to main.")
+    desk = make(grant=MemoryGrant(write=("lessons",)))
+    await desk.serve(Remember(key="copy", value="Ask before you push to main.", namespace="lessons"))
+    await consolidate(bank, "lessons")
+    assert (await bank.get("rule", namespace="lessons")).trust == "agent"
+    for key in ("rule", "copy"):
+        with pytest.raises(Denied, match="written by a person"):
+            await desk.serve(Remember(key=key, value="Never ask before you push.", namespace="lessons"))
+        assert (await bank.get(key, namespace="lessons")).value == "Ask before you push to main."

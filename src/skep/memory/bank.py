@@ -153,8 +153,9 @@ class Bank:
             base = old or Entry(id=identity(namespace, key), namespace=namespace, key=key, created=now, version=0, rule="counter")
             writer, stamp = self.store_below.writer, self._stamp(record)
             counts = {**base.counts, writer: (stamp, base.counts.get(writer, (0, 0))[1] + amount)}
+            measured(value := sum(one for _, one in counts.values()), f"what '{key}' comes to")
             made = replace(
-                base, counts=counts, value=sum(one for _, one in counts.values()), version=base.version + 1, updated=now,
+                base, counts=counts, value=value, version=base.version + 1, updated=now,
                 writer=writer, stamp=stamp, siblings=0, trust=by.trust, agent=by.agent, session=by.session, task=by.task,
             )  # fmt: skip
             return written(record, made), made

@@ -10,7 +10,7 @@ from skep.errors import Invalid
 from skep.memory import RULES, Entry, Record
 from skep.memory.clocks import Hybrid, merge
 from skep.memory.draft import Draft
-from skep.memory.limits import check_metadata, check_tags, measured
+from skep.memory.limits import RUN, check_metadata, check_tags, measured
 from skep.memory.records import identity
 
 
@@ -62,7 +62,7 @@ def _taken(there: tuple[Entry, ...], one: Entry, writer: str, stamp: int, now: i
         value=one.value,
         kind=one.kind,
         tags=one.tags,
-        metadata=one.metadata,
+        metadata={name: value for name, value in one.metadata.items() if name != RUN},
         version=max((each.version for each in there), default=0) + 1,
         created=min((each.created for each in there), default=now),
         updated=now,

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from skep.memory import Entry, Record
 from skep.memory.limits import MAX_METADATA, MAX_TAGS, RUN, encode_value
 from skep.memory.records import digest, identity, unexpired
-from skep.memory.trust import lowest, rank
+from skep.memory.trust import HIGHEST, highest, lowest, rank
 
 #: Words that a text has to have so that it says something without its key.
 WORDS = 4
@@ -116,7 +116,9 @@ def merged(records: Sequence[Record], run: int, why: str) -> Step | None:
     if len(entries) < 2 or len(tags) > MAX_TAGS:
         return None
     sources = [source for n in order for source in _sources(entries[n])][:MOST_SOURCES]
+    most = max((highest(entry) for entry in entries), key=rank)
     metadata = {**kept.metadata, "merged": sum(_taken(entry) for entry in entries), RUN: run, "sources": sources}
+    metadata |= {HIGHEST: most} if most != lowest(entry.trust for entry in entries) else {}
     while sources and len(encode_value(metadata)) > MAX_METADATA:
         sources.pop()
     if len(encode_value(metadata)) > MAX_METADATA:

@@ -22,7 +22,7 @@ COPY = "@"
 RUN = "consolidated"
 
 encode_value = msgspec.msgpack.Encoder(order="deterministic").encode
-decode_value = msgspec.msgpack.Decoder().decode
+_decode_value = msgspec.msgpack.Decoder().decode
 
 
 def check_key(key: str) -> None:
@@ -53,7 +53,7 @@ def check_metadata(metadata: dict[str, Any]) -> None:
 
 def measured(value: Any, what: str) -> bytes:
     """A value as it is kept. Raises Invalid for what JSON does not know, is too deep, or too large."""
-    _check_shape(value, what, 0)
+    check_shape(value, what)
     try:
         data = encode_value(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -64,7 +64,16 @@ def measured(value: Any, what: str) -> bytes:
     return data
 
 
-def _check_shape(value: Any, what: str, depth: int) -> None:
+def decode_value(data: bytes) -> Any:
+    """The value of `encode_value`. Raises Invalid for anything else."""
+    try:
+        return _decode_value(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"a large value is damaged: {error}", "Put the memory back from a backup.") from None
+
+
+def check_shape(value: Any, what: str, depth: int = 0) -> None:
+    """Raises Invalid for what JSON does not know, or is too deep; `depth`: how deep it lies already."""
     if isinstance(value, str | bool | int | None):
         return
     if isinstance(value, float):
@@ -76,10 +85,10 @@ def _check_shape(value: Any, what: str, depth: int) -> None:
         for name, item in value.items():
             if not isinstance(name, str):
                 raise Invalid(f"{what} has a name that is no text: {name!r}"[:200], "Names in objects are texts.")
-            _check_shape(item, what, depth + 1)
+            check_shape(item, what, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _check_shape(item, what, depth + 1)
+            check_shape(item, what, depth + 1)
     else:
         raise Invalid(f"{what} holds a {type(value).__name__}", "It is made of what JSON knows.")
 

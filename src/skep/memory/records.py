@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from skep.errors import Invalid
 from skep.memory import Entry, Record
 from skep.memory.clocks import AHEAD, merge, seen, when
-from skep.memory.limits import check_key, check_namespace
+from skep.memory.limits import check_key, check_namespace, check_shape
 from skep.memory.trust import lowest, rank
 
 #: Makes one value of those that were written at the same time; they come by writer and stamp. It depends on nothing else.
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Record:
     """The record of `encode`. Raises Invalid for anything else."""
     try:
         return _decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"a memory record is damaged: {error}", "Put the memory back from a backup.") from None
 
 
@@ -110,6 +110,11 @@ def check_copy(record: Record, now: int) -> None:
     own = all((entry.namespace, entry.key) == (record.namespace, record.key) for entry in record.entries)
     if not own or dots != sorted(set(dots)) or not all(seen(record.clock, *dot) for dot in dots):
         raise Invalid(f"a copy of {name} contradicts itself", "See which machines work with this memory.")
+    for entry in record.entries:
+        # What cannot be written here would be tried for ever, and a time that is none breaks whoever shows it.
+        check_shape([entry.value, entry.metadata], f"a copy of {name}", depth=-1)
+        if not 0 <= entry.updated <= now + AHEAD or not 0 <= entry.expires < 2**53:
+            raise Invalid(f"a copy of {name} has times that are none", "See which machines work with this memory.")
 
 
 def join(a: Record, b: Record) -> Record:

@@ -101,7 +101,10 @@ class Desk:
                 f"task '{self._command.task.id}' talks to nobody: its agent is not declared, or it votes", "Go on without."
             )
         if self.secrets:
-            request = msgspec.convert(without(msgspec.to_builtins(request), Redactor(self.secrets)), type(request))
+            try:
+                request = msgspec.convert(without(msgspec.to_builtins(request), Redactor(self.secrets)), type(request))
+            except msgspec.ValidationError:  # it was, say, a number of seconds
+                raise Denied("a part of the request is a secret of the attempt", "Say it in another way.") from None
         return await answer(request)
 
     def _remembering(self, request: door.Request) -> Callable[[Any], Awaitable[Any]]:

@@ -144,6 +144,8 @@ class Doorway:
                 raise Exhausted(f"the answer is {len(data)} bytes long, more than {MAX_RESULT}", "Ask for less.")
         except SkepError as error:
             data = _spelled(error)
+        except RecursionError:
+            data = _spelled(Invalid("the request is nested too deeply", "Flatten it, or send it as text."))
         except Exception as error:  # whatever one request does, the attempt and the others go on
             data = _spelled(Bug(f"a request at the door: {type(error).__name__}", "Please report it."))
         with contextlib.suppress(OSError):  # the attempt has put something in the way, or its disk is full: it hears nothing

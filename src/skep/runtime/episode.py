@@ -19,10 +19,13 @@ from skep.core.model import AgentSpec, Cost, Task
 from skep.core.placement import kind_of
 from skep.memory.draft import Draft
 
+#: How the keys of episodes begin.
+EPISODES = "episode/"
 #: Seconds for which an episode is kept: 90 days. What lasts is made of several, by consolidating.
 KEPT = 90 * 86_400
-#: Characters of what was said, of a title, of a part of a key that stands there as it is; files that are named.
-MAX_SAID, MAX_TITLE, MAX_PART, MAX_FILES = 2_000, 200, 100, 50
+#: Characters of what was said, of a title, of a part of a key that stands there as it is; files that are named, and characters of
+#: each. All in all an episode stands in its record: what lay aside would be in no prompt and make no fact.
+MAX_SAID, MAX_TITLE, MAX_PART, MAX_FILES, MAX_FILE = 2_000, 200, 100, 50, 150
 
 
 class Tried(Struct):
@@ -41,7 +44,7 @@ class Tried(Struct):
 
 def episodes_of(plan: str, task: str) -> str:
     """How the keys of all attempts at a task begin, in all sessions of a workflow of that name."""
-    return f"episode/{_part(plan)}/{_part(task)}/"
+    return f"{EPISODES}{_part(plan)}/{_part(task)}/"
 
 
 def key_of(plan: str, task: str, session: str, n: int) -> str:
@@ -107,7 +110,7 @@ def draft(
         "cause": ended.cause,
         "exit_code": ended.exit_code if ended.exit_code is not None else tried.exit_code,
         "verify": judged if task.verify is not None else "",
-        "files": [*files[:MAX_FILES]],
+        "files": [name if len(name) <= MAX_FILE else f"{name[:MAX_FILE]}..." for name in files[:MAX_FILES]],
         "seconds": round((ended.at - tried.at) / 1000, 1),
         "usd": round(cost.usd, 6),
         "tokens": cost.tokens,

@@ -89,7 +89,7 @@ async def restore(parts: Parts, path: Path, dry: bool, instead: bool, trust: boo
             )
         there = set[str]()
         async for record in _records(parcel):
-            checked(record, now, believed)
+            checked(record if believed else await _claims(parcel, record), now, believed)
             there.add(identity(record.namespace, record.key))
         intake = Intake(parts.bank, str(path), dry, believed)
         async for record in _records(parcel):
@@ -111,13 +111,17 @@ async def _take(parts: Parts, parcel: Parcel, intake: Intake, record: Record, in
             for digest in pinned:
                 await parts.blobs.unpin(digest)
         return
-    whole = [await _whole(parcel, entry) if entry.blob in digests else entry for entry in record.entries]
-    if (draft := claimed(replace(record, entries=tuple(whole)), parts.clock.now())) is not None:
+    if (draft := claimed(await _claims(parcel, record), parts.clock.now())) is not None:
         await intake.strange(draft)
 
 
+async def _claims(parcel: Parcel, record: Record) -> Record:
+    """A record with its large values, as far as they are in the file. Raises Invalid for what is no value."""
+    whole = [await _whole(parcel, entry) if BLOBS + entry.blob in parcel.manifest.members else entry for entry in record.entries]
+    return replace(record, entries=tuple(whole))
+
+
 async def _whole(parcel: Parcel, entry: Entry) -> Entry:
-    """An entry with its large value."""
     return replace(entry, value=decode_value(await aside(parcel.blob, entry.blob)))
 
 

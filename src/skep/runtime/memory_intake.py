@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from skep.errors import Denied, Invalid
 from skep.memory import RULES, Record
 from skep.memory.bank import Bank
-from skep.memory.draft import Draft
+from skep.memory.draft import MAX_TTL, Draft
 from skep.memory.records import check_copy, identity, join, same_values, unexpired
 from skep.memory.trust import Author, rank
 from skep.runtime.memory_views import TakenView
@@ -97,9 +97,10 @@ def claimed(record: Record, now: int) -> Draft | None:
     if not entries:
         return None
     entry = max(entries, key=lambda one: (one.stamp, one.writer))
+    ttl = min((entry.expires - now) / 1000, MAX_TTL) if entry.expires else 0.0
     return Draft(
         namespace=record.namespace, key=record.key, value=entry.value, kind=entry.kind, tags=entry.tags, metadata=entry.metadata,
-        ttl=(entry.expires - now) / 1000 if entry.expires else 0.0, rule=entry.rule if entry.rule in RULES else "siblings",
+        ttl=ttl, rule=entry.rule if entry.rule in RULES else "siblings",
         vector=entry.vector,
     )  # fmt: skip
 
@@ -115,8 +116,6 @@ def checked(record: Record, now: int, believed: bool) -> Record:
     for entry in record.entries:
         if entry.id != identity(record.namespace, record.key):
             raise Invalid(f"a value of '{record.key}' belongs to another key", "The file was not written by Skep.")
-        if believed or entry.alias or entry.blob:
-            continue
-        kept = {name: getattr(entry, name) for name in ("namespace", "key", "value", "kind", "tags", "metadata", "vector")}
-        Draft(**kept).check()
+        if not believed and (draft := claimed(replace(record, entries=(entry,)), now)) is not None:
+            draft.check()
     return record

@@ -16,13 +16,15 @@ from skep.agents import door
 from skep.agents.brief import shortened
 from skep.core.model import AgentSpec, Plan
 from skep.core.terms import MemoryGrant
-from skep.errors import Exhausted, NotFound
-from skep.memory import Entry, Filter, Hit, Record, Search
+from skep.errors import Denied, Exhausted, NotFound
+from skep.memory import Entry, Filter, Hit, Search
 from skep.memory.bank import Bank, missing
+from skep.memory.consolidate import LEARNED
 from skep.memory.draft import Draft
 from skep.memory.limits import check_key, check_namespace
 from skep.memory.scope import Scope, namespace_of
 from skep.memory.trust import Author
+from skep.runtime.episode import EPISODES
 
 #: What one attempt may write: entries, and bytes of them in all.
 MAX_WRITTEN, MAX_BYTES = 200, 4 * 2**20
@@ -62,6 +64,8 @@ class Remembering:
         namespace = asked.namespace or self._scope.own
         check_namespace(namespace)
         self._scope.check_write(namespace)
+        if asked.key.startswith((EPISODES, LEARNED)):
+            raise Denied(f"keys that begin with '{EPISODES}' or '{LEARNED}' are Skep's own", "Use another key.")
         # Counted before anything is waited for, so that none of many at once goes past it.
         self._written, self._bytes = self._written + 1, self._bytes + len(msgspec.json.encode(asked))
         if self._written > MAX_WRITTEN or self._bytes > MAX_BYTES:
@@ -80,12 +84,14 @@ class Remembering:
                 record = await self._bank.record(namespace, asked.key)
                 if record is None or not record.entries:
                     continue
-                _check_size(record)
                 try:
-                    found = await self._bank.get(asked.key, namespace=namespace)
+                    found = await self._bank.find(asked.key, namespace=namespace)
                 except NotFound:  # its time is over
                     continue
-                return described(found, found.value)
+                if found.size > MAX_VALUE:
+                    why = f"'{found.key}' has {found.size} bytes, more than {MAX_VALUE}"
+                    raise Exhausted(why, "A person can print it: `skep memory get`.")
+                return described(found, (await self._bank.whole(found)).value)
         raise missing(asked.namespace or "any namespace that you read", asked.key)
 
     async def search(self, asked: door.Search) -> dict[str, Any]:
@@ -138,9 +144,3 @@ def _found(hit: Hit) -> dict[str, Any]:
     shown = shortened(text, MAX_SHOWN)
     value = entry.value if shown == text and not entry.blob else shown
     return {**described(entry, value), "score": round(hit.score, 4), "why": list(hit.why)}
-
-
-def _check_size(record: Record) -> None:
-    size = max(entry.size for entry in record.entries)
-    if size > MAX_VALUE:
-        raise Exhausted(f"'{record.key}' has {size} bytes, more than {MAX_VALUE}", "A person can print it: `skep memory get`.")

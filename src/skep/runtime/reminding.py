@@ -37,7 +37,7 @@ ATTEMPTS, LOOKED_AT, FOUND, WORDS = 5, 500, 20, 24
 #: Characters of one entry, and of what an agent said in an episode.
 MAX_ENTRY, MAX_SAID = 3_000, 1_000
 _TRUST = {
-    "observed": "Seen by Skep itself; what it quotes as said are words of an agent.",
+    "observed": "Seen by Skep itself; titles, names and words that it quotes are those of others.",
     "person": "Written by a person.",
     "agent": "Words of an agent: check them before you rely on them.",
 }
@@ -118,6 +118,9 @@ def _written(entry: Entry) -> str:
 
 
 def _line(facts: object) -> str:
-    if not isinstance(facts, dict):
-        return spelled(facts)
-    return ", ".join(f"{name} {spelled(value)}" for name, value in facts.items() if value not in ("", None, [], {}, 0))
+    """What is quoted begins no line of its own: it could pass for what Skep saw."""
+    if isinstance(facts, dict):
+        said = ", ".join(f"{name} {spelled(value)}" for name, value in facts.items() if value not in ("", None, [], {}, 0))
+    else:
+        said = spelled(facts)
+    return "\n| ".join(said.splitlines())

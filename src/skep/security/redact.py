@@ -50,9 +50,12 @@ def _overlap(data: bytes, value: bytes) -> int:
 
 
 def without(value: Any, redactor: Redactor) -> Any:
-    """A text without secrets, or what is made of dicts and lists with all its texts so."""
+    """A text without secrets, or what is made of dicts and lists with all in it so; a number that shows one becomes a text."""
     if isinstance(value, str):
         return redactor.feed(value.encode(errors="surrogatepass"), final=True).decode(errors="surrogatepass")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = without(str(value), redactor)
+        return value if shown == str(value) else shown
     if isinstance(value, dict):
         return {without(name, redactor): without(inner, redactor) for name, inner in value.items()}
     return [without(inner, redactor) for inner in value] if isinstance(value, list | tuple) else value

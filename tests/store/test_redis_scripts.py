@@ -9,11 +9,17 @@ from contextlib import AsyncExitStack, contextmanager
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from redis.crc import key_slot
 
 from skep.errors import Unavailable
+from skep.memory import Change
+from skep.memory.records import written
+from skep.memory.redis import RedisStore
+from skep.memory.redis import load as load_memory
+from skep.memory.redis_relay import RedisRelay
 from skep.redis.connect import Link
 from skep.redis.listen import Channels
 from skep.store import Answer
@@ -27,6 +33,8 @@ from skep.store.redis.script import load
 from tests import servers
 from tests.contracts.inbox import decide, fill, take
 from tests.contracts.log import fresh_batch, new_session
+from tests.contracts.memory import entry
+from tests.memory.redis_homes import SEAL
 from tests.servers import Cluster, Server
 from tests.store.redis_homes import RING
 
@@ -40,7 +48,9 @@ def known() -> dict[str, str]:
     """The scripts by what the server calls them."""
     names = {file.name.removesuffix(".lua") for file in files("skep.store.redis").joinpath("scripts").iterdir()}
     before: list[tuple[str, ...]] = [(), ("log",), ("letters",), ("letters", "log"), ("lease",)]
-    return {load(*first, name).sha: name for name in names - SHARED for first in before}
+    stores = {load(*first, name).sha: name for name in names - SHARED for first in before}
+    memory = {file.name.removesuffix(".lua") for file in files("skep.memory").joinpath("scripts").iterdir()}
+    return stores | {load_memory(name).sha: f"memory {name}" for name in memory}
 
 
 class Seen:
@@ -118,6 +128,24 @@ async def use(link: Link, replicas: int) -> None:
     assert await blobs.sweep(frozenset(), 2000) == 2
 
 
+async def remember(link: Link, replicas: int) -> None:
+    """Does all that memory can do."""
+    store, relay = RedisStore(link, SEAL, "here", replicas), RedisRelay(link, bound=10)
+    record = written(None, entry("k"))
+    copy = msgspec.structs.replace(record, namespace=f"{record.namespace}@1", entries=())
+    for _ in range(2):  # the second time it is there, and only confirmed
+        await store.commit([Change(record), Change(copy)])
+    assert await store.get(record.namespace, "k") == record
+    assert len(await store.page(record.namespace)) == len(await store.changes(record.namespace)) == 1
+    await store.heads()
+    await store.drop(record.namespace)
+    for number in (1, 2):  # the first makes room for the second
+        assert (await relay.tell(b"x" * 8))[1] == number
+    assert len((await relay.heard(0)).entries) == 1
+    assert await relay.post("node", b"said") == {"node": b"said"}
+    await relay.leave("node")
+
+
 async def test_no_script_touches_a_key_that_it_did_not_declare(links: Ways) -> None:
     server = servers.replicated().primary
     seen = Seen(server)
@@ -127,6 +155,7 @@ async def test_no_script_touches_a_key_that_it_did_not_declare(links: Ways) -> N
         link = links(server.url)
         with seen.watched():
             await use(link, replicas)
+            await remember(link, replicas)
             if replicas:
                 await gather(link.address, {}, replicas)
     assert seen.undeclared == set()

@@ -277,9 +277,12 @@ class Replication:
             self._birth, self._looked = heard.birth, True
             self._missed.set()
             return True
-        if heard.entries and heard.entries[0][0] != self._read + 1:
-            self._gap = heard.entries[0][0] - 1
-            self._missed.set()
+        before = self._read
+        for number, _ in heard.entries:
+            if number != before + 1:
+                self._gap = number - 1
+                self._missed.set()
+            before = number
         return False
 
     def _right(self, kept: Iterable[bytes]) -> list[Record]:

@@ -102,11 +102,8 @@ async def checkup(workspace: str | Path = ".", login: str | None = None) -> list
         return found
     try:
         async with open(folder) as hive:
-            who = await hive.who()
-            owned = f"process {who.pid}, {len(who.sessions)} sessions at work, {who.guests} guests"
-            found.append(Finding("store", "ok", "its settings were read back, it stopped cleanly or passed the integrity check"))
-            found.append(Finding("owner", "ok", "nobody but this check" if hive.owner else owned))
-            found.append(Finding("terminals", "ok", machine.latency(None if hive.owner else who.terminals)))
+            found += machine.in_use(None if hive.owner else await hive.who())
+            found.append(machine.remembered(await hive.memory.stats()))
     except SkepError as error:
         return [*found, Finding("store", "error", error.message, error.fix or "Mend what it names.")]
     return found

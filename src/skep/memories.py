@@ -18,6 +18,7 @@ from pathlib import Path
 from sys import byteorder
 from typing import Any, Literal, Protocol, TypeVar
 
+from skep.errors import Invalid
 from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.draft import Draft
 from skep.runtime import memory_requests as mq
@@ -78,7 +79,13 @@ class Memory:
             Conflict: another version is there.
         """
         check_plain(value, "value")
-        about = {"kind": kind, "metadata": metadata or {}, "ttl": ttl, "rule": rule, "vector": _packed(vector)}
+        packed = _packed(vector)
+        if packed and kind != "vector":
+            fix = "Make its kind 'vector', or leave the vector out."
+            raise Invalid(f"'{str(key)[:80]}' has a vector, and is of kind '{str(kind)[:80]}'", fix)
+        if metadata is not None and not isinstance(metadata, dict):
+            raise wrong("metadata", "dict[str, Any]", metadata)
+        about = {"kind": kind, "metadata": metadata or {}, "ttl": ttl, "rule": rule, "vector": packed}
         draft = Draft(namespace=namespace, key=key, value=value, tags=_texts("tags", tags), **about)  # type: ignore[arg-type]  # checked below
         return await self._call(mq.StoreMemory(draft=draft, expect=expect))
 

@@ -96,6 +96,8 @@ async def test_what_is_added_is_added_up(hive: skep.Skep) -> None:
         (lambda memory: memory.store("k", 1, kind="old"), ["draft.kind", "'episodic'"]),
         (lambda memory: memory.store("k", 1, namespace="a@b"), ["is no namespace"]),
         (lambda memory: memory.store("k", 1, vector="x"), ["vector", "list[float]"]),
+        (lambda memory: memory.store("k", 1, vector=[1.0]), ["has a vector", "'semantic'"]),
+        (lambda memory: memory.store("k", 1, metadata=[]), ["metadata", "dict"]),
         (lambda memory: memory.get(None), ["key", "NoneType"]),
         (lambda memory: memory.search(""), ["nothing to search for"]),
         (lambda memory: memory.search("x", limit=0), ["0 hits"]),

@@ -33,6 +33,7 @@ from skep.memory.records import (
     resolved,
     rewritten,
     same_values,
+    total,
     unexpired,
     written,
 )
@@ -153,7 +154,7 @@ class Bank:
             base = old or Entry(id=identity(namespace, key), namespace=namespace, key=key, created=now, version=0, rule="counter")
             writer, stamp = self.store_below.writer, self._stamp(record)
             counts = {**base.counts, writer: (stamp, base.counts.get(writer, (0, 0))[1] + amount)}
-            measured(value := sum(one for _, one in counts.values()), f"what '{key}' comes to")
+            measured(value := total(counts), f"what '{key}' comes to")
             made = replace(
                 base, counts=counts, value=value, version=base.version + 1, updated=now,
                 writer=writer, stamp=stamp, siblings=0, trust=by.trust, agent=by.agent, session=by.session, task=by.task,

@@ -23,6 +23,9 @@ from skep.memory.trust import lowest, rank
 #: Makes one value of those that were written at the same time; they come by writer and stamp. It depends on nothing else.
 Rule = Callable[[Sequence[Entry]], Any]
 
+#: Below it a float tells every whole number from the next.
+EXACT = 1 << 53
+
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
@@ -167,8 +170,14 @@ def _united(entries: Sequence[Entry]) -> list[Any]:
     return [items[name] for name in sorted(items)]
 
 
-def _summed(entries: Sequence[Entry]) -> float:
-    return sum(amount for _, amount in added(entries).values())
+def total(counts: dict[str, tuple[int, float]]) -> int | float:
+    """What a counter stands at: a whole number where it is one and is known exactly, for people to read 5 and not 5.0."""
+    found = sum(amount for _, amount in counts.values())
+    return int(found) if abs(found) < EXACT and float(found).is_integer() else found
+
+
+def _summed(entries: Sequence[Entry]) -> int | float:
+    return total(added(entries))
 
 
 #: The rules that need no registering.

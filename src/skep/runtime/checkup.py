@@ -29,6 +29,8 @@ from skep.errors import SkepError
 from skep.runtime import collect, retention
 from skep.runtime.backups import ARCHIVE, ENDING, FOLDER, MARK
 from skep.runtime.confined import FIX
+from skep.runtime.memory_views import StatsView
+from skep.runtime.requests import OwnerView
 from skep.runtime.schedule import last
 from skep.runtime.views import UNCONFINED
 from skep.security import PROPERTIES, words
@@ -301,6 +303,38 @@ CHECKS: tuple[Check, ...] = (
     _confinement,
     _mcp_servers,
 )
+
+
+def in_use(owner: OwnerView | None) -> list[Finding]:
+    """The store, which was opened, and who works with it; None = nobody else does."""
+    who = "nobody but this check"
+    if owner is not None:
+        who = f"process {owner.pid}, {len(owner.sessions)} sessions at work, {owner.guests} guests"
+    return [
+        Finding("store", "ok", "its settings were read back, it stopped cleanly or passed the integrity check"),
+        Finding("owner", "ok", who),
+        Finding("terminals", "ok", latency(owner.terminals if owner else None)),
+    ]
+
+
+def remembered(stats: StatsView) -> Finding:
+    """What memory holds and where, how far its index is, and what of it waits for somebody."""
+    entries = _count(sum(shelf.entries for shelf in stats.shelves), "entry", "entries")
+    index = f"{_count(stats.behind, 'change', 'changes')} behind" if stats.behind else "up to date"
+    text = f"{entries} in {stats.store}; index {index}, embedder {stats.embedder}; replication: {stats.replication or 'none'}"
+    if stats.trouble:
+        fix = (
+            f"Mend what it says. The index is a cache: with nothing at work, delete {STATE}/memory/index.db, and it is made anew."
+        )
+        return Finding("memory", "warning", f"{text}; its index cannot be brought up to date: {stats.trouble}", fix)
+    if stats.conflicts:
+        fix = "`skep memory conflicts` shows them, `skep memory resolve` decides."
+        return Finding("memory", "warning", f"{text}; {_count(stats.conflicts, 'key', 'keys')} with several values", fix)
+    return Finding("memory", "ok", text)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def latency(stats: Stats | None) -> str:

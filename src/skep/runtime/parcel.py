@@ -189,15 +189,17 @@ class Parcel:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        fix = "`skep session export` and `skep backup` make such files."
+        fix = "`skep session export`, `skep backup` and `skep memory backup` make such files."
         try:
             yield
         except FileNotFoundError:
-            raise NotFound(f"there is no file {self.path}", "`skep backup list` shows those that there are.") from None
+            raise NotFound(
+                f"there is no file {self.path}", "Name one that is; `skep backup list` shows the backups of sessions."
+            ) from None
         except OSError as error:
             raise Invalid(f"{self.path} cannot be read: {error.strerror}", "Name a file that you may read.") from None
         except _DAMAGE:
-            raise Invalid(f"{self.path} is no exported session, or is damaged", fix) from None
+            raise Invalid(f"{self.path} is neither an export nor a backup, or is damaged", fix) from None
 
     def close(self) -> None:
         """Closes it."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from skep.runtime.checkup import remembered
+from skep.runtime.memory_views import StatsView
 from tests.interfaces.cli.conftest import Skep
 
 
@@ -61,10 +65,17 @@ def test_a_value_is_json_if_it_is_said(skep: Skep, monkeypatch: pytest.MonkeyPat
         (("store", " k", "v"), "is no key"),
         (("store", "k", "\udcff"), "Unicode"),
         (("store", "../k", "v", "-n", "a@b"), "is no namespace"),
-        (("store", "k", "v", "--metadata", "3"), "draft.metadata"),
+        (("store", "k", "v", "--metadata", "3"), "--metadata must be an object"),
         (("store", "k", "v", "--rule", "counter"), "is a counter"),
         (("store", "k", "1", "--json-value", "--vector", '"x"'), "vector"),
+        (("store", "k", "v", "--kind", "vector", "--vector", "[1, true]"), "--vector must be a list of numbers"),
+        (("store", "k", "v", "--kind", "vector", "--vector", "[]"), "--vector must be a list of numbers"),
+        (("store", "k", "v", "--vector", "[1, 2]"), "of kind 'semantic'"),
+        (("store", "k", "v", "--metadata", "[]"), "--metadata must be an object"),
         (("add", "k", "nan"), "not a finite number"),
+        (("add", "k", "much"), "'much' is not a valid number"),
+        (("restore", "a.txt"), "`skep memory backup` make"),
+        (("restore", "none"), "there is no file"),
         (("search", "x", "--since", "yesterday"), "--since 'yesterday' is no time"),
         (("search", " "), "nothing to search for"),
         (("resolve", "k", "v", "--take", "1"), "not both"),
@@ -110,13 +121,33 @@ def test_entries_are_found_by_what_they_are_and_by_what_is_in_them(skep: Skep) -
 
 def test_what_is_added_is_counted_and_the_statistics_tell(skep: Skep) -> None:
     assert skep("memory", "add", "deploys").out == "project deploys: is 1, version 1\n"
-    assert skep("memory", "add", "deploys", "2.5").out == "project deploys: is 3.5, version 2\n"
+    assert skep("memory", "add", "deploys", "4").out == "project deploys: is 5, version 2\n"
+    assert skep("memory", "add", "deploys", "2.5").out == "project deploys: is 7.5, version 3\n"
+    assert skep("memory", "add", "deploys", "-7.5").out == "project deploys: is 0, version 4\n"
     skep("memory", "store", "a", "x", "-n", "n", "--kind", "episodic")
     skep("memory", "delete", "a", "-n", "n")
     told = json.loads(skep("memory", "stats", "--json").out)
     assert [(one["namespace"], one["kind"], one["entries"]) for one in told["shelves"]] == [("project", "semantic", 1)]
     assert (told["deleted"], told["conflicts"], told["store"]) == (1, 0, "sqlite")
     assert "1 entry, " in skep("memory", "stats").out
+
+
+def test_the_doctor_tells_of_memory(skep: Skep) -> None:
+    skep("memory", "store", "a", "x")
+    found = {one["name"]: one for one in json.loads(skep("doctor", "--json").out)["findings"]}["memory"]
+    assert (found["state"], found["fix"]) == ("ok", "")
+    assert re.fullmatch(
+        r"1 entry in sqlite; index (up to date|1 change behind), embedder hashed; replication: none", found["text"]
+    )
+
+
+def test_the_doctor_warns_of_what_waits_for_somebody() -> None:
+    told = StatsView(store="markdown", embedder="hashed", shelves=[], conflicts=2, behind=3)
+    found = remembered(told)
+    assert (found.state, "2 keys with several values" in found.text, "3 changes behind" in found.text) == ("warning", True, True)
+    assert "skep memory resolve" in found.fix
+    found = remembered(replace(told, trouble="the disk is full"))
+    assert (found.state, found.text.endswith("the disk is full"), "index.db" in found.fix) == ("warning", True, True)
 
 
 def test_a_key_with_one_value_has_nothing_to_decide(skep: Skep) -> None:

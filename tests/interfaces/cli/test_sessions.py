@@ -100,7 +100,7 @@ def test_a_session_is_exported_and_imported_paused(done: Skep, user: User) -> No
     assert len(done("session", "show", name, "--json").json["tasks"]) == 2
     refused = done("session", "import", "wf.yaml")
     assert refused.code == 2
-    assert "wf.yaml is no exported session, or is damaged\n  Fix: " in refused.err
+    assert "wf.yaml is neither an export nor a backup, or is damaged\n  Fix: " in refused.err
     assert "zip" not in refused.err
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from skep.interfaces.cli.out import Out
 from skep.interfaces.cli.seemly import Seemly
+from skep.interfaces.cli.tables import table, width
 from skep.interfaces.cli.words import clean, clock, count, duration, one_line
 
 PIECES = st.sampled_from(
@@ -134,6 +135,22 @@ def test_a_locale_without_utf_8_gets_marks_in_ascii() -> None:
     assert Out(terminal("ascii")[0]).mark("done") == "+"
     assert Out(terminal("latin-1")[0]).mark("failed") == "x"
     assert Out(terminal()[0]).mark("done") == "✔"
+
+
+def test_a_table_fits_its_terminal_and_its_last_column_has_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    rows = [("größe/日本語", "long " * 40), ("e\u0301", "長い値" * 40), ("k", "short\nbut of two lines")]
+    for columns, narrowest in ((80, 80), (120, 120), (20, 26)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        stream, data = terminal()
+        table(("key", "value"), rows, Out(stream))
+        lines = data.getvalue().decode().splitlines()
+        assert max(map(width, lines)) in (narrowest - 1, narrowest), lines
+        assert {
+            width(line[: line.index(mark)]) for line, mark in zip(lines, ("value", "long", "長い", "short"), strict=True)
+        } == {14}
+        assert ("short but of two lines" in lines[3]) == (columns > 20)
 
 
 def test_what_the_encoding_cannot_say_becomes_a_question_mark() -> None:

@@ -139,6 +139,11 @@ def value_of(text: str | None, file: Path | None, parse: bool) -> Any:
     return _parsed("--json-value", text or "") if parse else text
 
 
+def _numbers(given: Any) -> bool:
+    """Whether something is a list of at least one number."""
+    return isinstance(given, list) and bool(given) and all(type(one) in (int, float) for one in given)
+
+
 def _parsed(option: str, text: str) -> Any:
     import msgspec
 
@@ -176,6 +181,10 @@ def store(key: str, text: str | None, file: Path | None, parse: bool, namespace:
     value = value_of(text, file, parse)
     vector = _parsed("--vector", about["vector"]) if about["vector"] else None
     metadata = _parsed("--metadata", about["metadata"]) if about["metadata"] else {}
+    if vector is not None and not _numbers(vector):
+        raise click.UsageError("--vector must be a list of numbers, such as [0.1, -0.7].")
+    if not isinstance(metadata, dict):
+        raise click.UsageError('--metadata must be an object, such as {"source": "wiki"}.')
     rest = {"kind": about["kind"], "tags": about["tags"], "rule": about["rule"], "expect": about["expect"]}
 
     async def work() -> Entry:
@@ -186,7 +195,12 @@ def store(key: str, text: str | None, file: Path | None, parse: bool, namespace:
     _told(place.go(work()), "stored", as_json)
 
 
-@memory.command("add", cls=Command, examples=(("skep memory add deploys", "one more"), ("skep memory add budget -5", "less")))
+@memory.command(
+    "add",
+    cls=Command,
+    examples=(("skep memory add deploys", "one more"), ("skep memory add budget -5", "less")),
+    context_settings={"ignore_unknown_options": True},  # -5 is an amount, and no option
+)
 @click.argument("key")
 @click.argument("amount", type=Finite(), default=1.0)
 @namespace_option

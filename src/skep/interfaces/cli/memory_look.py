@@ -79,7 +79,10 @@ def search(text: str, mode: Literal["words", "meaning", "both"], limit: int, wai
     notes += [found.note] if found.note else []
     notes += [f"{count(found.behind, 'change')} cannot be found yet; --wait waits for them"] if found.behind else []
     for note in notes:
-        click.echo(one_line(note, 400), err=not out.terminal)
+        if out.terminal:
+            out.line((one_line(note, 400), "dim"))
+        else:
+            click.echo(one_line(note, 400), err=True)
 
 
 @command("list", ("skep memory list", "all keys"), ("skep memory list -n project --prefix build.", "some of them"))
@@ -122,11 +125,20 @@ def _listed(wanted: Filter, limit: int, as_json: bool) -> None:
     if as_json:
         out.json(document(entries=[fields(entry) for entry in found], more=more))
         return
-    table(COLUMNS, [row(entry) for entry in found], out)
+    head: tuple[str, ...] = COLUMNS
+    rows = [row(entry) for entry in found]
+    if out.terminal and not any(entry.agent for entry in found):  # whose they are, their trust says; values get the room
+        by = COLUMNS.index("by")
+        head, rows = _without(by, head), [_without(by, cells) for cells in rows]
+    table(head, rows, out)
     if not found:
         click.echo("nothing is kept there", err=not out.terminal)
     if more:
         click.echo(f"there is more than these {limit}; --limit shows more, --prefix and others less", err=not out.terminal)
+
+
+def _without(number: int, cells: tuple[str, ...]) -> tuple[str, ...]:
+    return cells[:number] + cells[number + 1 :]
 
 
 def row(entry: Entry) -> tuple[str, ...]:

@@ -172,6 +172,8 @@ def _over(ctx: click.Context, _: click.Parameter, url: str | None) -> None:
 class Finite(click.FloatRange):
     """A number of a range: neither `nan`, which no bound refuses, nor `inf`."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reads it."""
         found = super().convert(value, param, ctx)

@@ -327,6 +327,10 @@ def remembered(stats: StatsView) -> Finding:
             f"Mend what it says. The index is a cache: with nothing at work, delete {STATE}/memory/index.db, and it is made anew."
         )
         return Finding("memory", "warning", f"{text}; its index cannot be brought up to date: {stats.trouble}", fix)
+    if stats.unreadable:
+        path, why = next(iter(stats.unreadable.items()))
+        what = f"{_count(len(stats.unreadable), 'file was', 'files were')} edited and cannot be read: {path}: {why}"
+        return Finding("memory", "warning", f"{text}; {what}", "Repair the file, or remove it, which deletes its key.")
     if stats.conflicts:
         fix = "`skep memory conflicts` shows them, `skep memory resolve` decides."
         return Finding("memory", "warning", f"{text}; {_count(stats.conflicts, 'key', 'keys')} with several values", fix)

@@ -22,7 +22,8 @@ class StatsView(Struct, frozen=True, kw_only=True):
     `store`, `embedder`: by the names of the settings. `shelves`: by namespace and kind. `deleted`: keys of which it is only known
     that they were deleted. `conflicts`: keys that have several values. `cached`, `cache`: bytes of entries in memory, and of how
     many there may be. `behind`: changes that cannot be found by words and meaning yet; `trouble`: why they are not brought in.
-    `replication`: how other machines come to have what is stored here.
+    `replication`: how other machines come to have what is stored here. `unreadable`: files of keys that somebody edited and that
+    cannot be read since, the first few, each with why; their keys are as they were before.
     """
 
     store: str
@@ -35,6 +36,7 @@ class StatsView(Struct, frozen=True, kw_only=True):
     behind: int = 0
     trouble: str = ""
     replication: str = ""
+    unreadable: dict[str, str] = {}
 
 
 class WrittenView(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from skep.memory import Entry, Filter, Found, Kind, Search
 from skep.memory.bank import missing
 from skep.memory.consolidation import consolidate, undo
 from skep.memory.limits import check_key, check_namespace, encode_value
+from skep.memory.markdown import MarkdownStore
 from skep.memory.records import unexpired
 from skep.runtime import memory_requests as mq
 from skep.runtime.memory_backup import back_up, restore
@@ -21,7 +22,7 @@ from skep.runtime.parts import Parts
 
 #: Entries of one answer, and hits of one search.
 MOST, MOST_HITS = 1_000, 100
-#: Keys of one step of a consolidation that are told.
+#: Keys of one step of a consolidation that are told, and files that cannot be read.
 MOST_KEYS = 20
 #: Bytes of values in one answer; a page is over with the entry that passes it.
 ROOM = 16 << 20
@@ -129,10 +130,12 @@ class Remembering:
             ShelfView(namespace=name, kind=kind, entries=many, bytes=size)
             for (name, kind), (many, size) in sorted(shelves.items())
         ]
+        files = bank.store_below.trouble if isinstance(bank.store_below, MarkdownStore) else {}
         return StatsView(
             store=config.store or ("sqlite+redis" if bank.replication else "sqlite"), embedder=config.embedder, shelves=made,
             deleted=deleted, conflicts=conflicts, cached=bank.cached, cache=config.cache, behind=behind, trouble=trouble,
             replication=bank.replication.report() if bank.replication else "none",
+            unreadable=dict(sorted(files.items())[:MOST_KEYS]),
         )  # fmt: skip
 
     async def _consolidate(self, asked: mq.ConsolidateMemory) -> ConsolidatedView:

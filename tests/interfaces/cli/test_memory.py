@@ -150,6 +150,21 @@ def test_the_doctor_warns_of_what_waits_for_somebody() -> None:
     assert (found.state, found.text.endswith("the disk is full"), "index.db" in found.fix) == ("warning", True, True)
 
 
+def test_a_file_that_was_edited_so_that_it_cannot_be_read_is_told_by_name(skep: Skep, tmp_path: Path) -> None:
+    (tmp_path / "work" / "skep.toml").write_text('[memory]\nstore = "markdown"\n')
+    skep("memory", "store", "style", "tabs")
+    assert json.loads(skep("memory", "stats", "--json").out)["unreadable"] == {}
+    (file,) = (tmp_path / "work" / ".skep" / "memory" / "notes").glob("*/*.md")
+    text = file.read_text()
+    file.write_text("nonsense")
+    assert f"{file} cannot be read, its key is as it was before: " in skep("memory", "stats").out
+    warned = {one["name"]: one for one in json.loads(skep("doctor", "--json").out)["findings"]}["memory"]
+    assert (warned["state"], str(file) in warned["text"]) == ("warning", True)
+    file.write_text(text)
+    assert json.loads(skep("memory", "stats", "--json").out)["unreadable"] == {}
+    assert skep("memory", "get", "style").out == "tabs"
+
+
 def test_a_key_with_one_value_has_nothing_to_decide(skep: Skep) -> None:
     skep("memory", "store", "k", "v")
     assert skep("memory", "conflicts").out == "no key has several values\n"

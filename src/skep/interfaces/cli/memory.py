@@ -301,6 +301,8 @@ def stats(as_json: bool) -> None:
     out.line(f"{count(total, 'entry', 'entries')}, {count(size, 'byte')} in {found.store}; {count(found.deleted, 'deleted key')}")
     if found.conflicts:
         out.line((f"{count(found.conflicts, 'key')} with several values: `skep memory conflicts`", "yellow"))
+    for path, why in found.unreadable.items():
+        out.line((f"{path} cannot be read, its key is as it was before: {why}", "yellow"))
     lag = f"{count(found.behind, 'change')} behind" if found.behind else "up to date"
     out.line(f"index: {lag}, embedder {found.embedder}" + (f"; {found.trouble}" if found.trouble else ""))
     out.line(f"cache: {found.cached:,} of {count(found.cache, 'byte')}; replication: {found.replication}")

@@ -143,6 +143,21 @@ async def servers_forget(machine: Machine) -> None:
         client.zrem("skep:memory:{relay}:times", machine.replication.node)
 
 
+async def test_what_is_missing_between_two_entries_is_found_at_once(start: Start, url: str) -> None:
+    async with Wire(servers.valkey_server().port) as wire:
+        one, other = await start("a", every=1e6), await start("b", wire.url, every=1e6)
+        await one.replication.replicated(await put(one, "k0", 0))
+        wire.cut()
+        await servers_forget(other)
+        for number in (1, 2, 3):
+            await one.replication.replicated(await put(one, f"k{number}", number))
+        server = servers.valkey_server()
+        entries = server.tell("XRANGE", stream := "skep:memory:{relay}:stream", "-", "+")
+        server.tell("XDEL", stream, entries[-2][0])
+        wire.mend()
+        await agree([one, other], 4)
+
+
 async def test_a_redis_that_lost_everything_costs_nothing(start: Start, url: str) -> None:
     async with Wire(servers.valkey_server().port) as wire:
         one, other = await start("a", every=EVERY), await start("b", wire.url, every=EVERY)

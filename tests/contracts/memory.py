@@ -420,6 +420,18 @@ class MemoryContract:
         await store.commit([after(change.record)])
         assert len(await all_changes(store)) == 1
 
+    async def test_what_a_caller_that_went_away_wrote_is_there_or_never_will_be(self, store: MemoryStore) -> None:
+        if "private" in store.lacks:
+            pytest.skip("others change it at any time, so nobody takes what it reads for what stays")
+        for number in range(20):
+            asked = asyncio.create_task(store.commit([fresh(f"k{number}")]))
+            await asyncio.wait([asked], timeout=0)
+            asked.cancel()
+            await asyncio.wait([asked])
+            there = await store.get("n", f"k{number}")
+            await store.commit([fresh(f"behind it {number}")])
+            assert await store.get("n", f"k{number}") == there
+
 
 def _calls(store: MemoryStore) -> Iterator[Any]:
     yield store.get("n", "k")

@@ -10,11 +10,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from skep.disk.database import DURABILITY
 from skep.disk.writer import MOST_WAITING
 from skep.errors import Conflict, Exhausted, Invalid, SkepError
 from skep.memory import Record
+from skep.memory.bank import Bank
+from skep.memory.draft import Draft
 from skep.memory.sqlite import SqliteStore
 from tests.contracts.memory import MemoryContract, fresh
 from tests.memory.homes import SqliteHome
@@ -214,3 +217,21 @@ async def everything(folder: Path, asked: list[Record]) -> list[Record] | SkepEr
             await store.close()
     except SkepError as error:
         return error
+
+
+async def test_a_bank_reads_what_a_caller_wrote_who_went_away(tmp_path: Path) -> None:
+    bank = Bank(await SqliteStore.open(tmp_path), lambda: 1_700_000_000_000)
+    try:
+        for number in range(20):
+            draft = Draft(namespace="n", key=f"k{number}", value=1)
+            await bank.store(draft)
+            asked = asyncio.create_task(bank.store(replace(draft, value=2)))
+            await asyncio.wait([asked], timeout=0)
+            asked.cancel()
+            await asyncio.wait([asked])
+            await bank.record("n", draft.key)  # which the cache keeps
+            await bank.store(replace(draft, key="behind it"))
+            kept = await bank.store_below.get("n", draft.key)
+            assert await bank.record("n", draft.key) == kept
+    finally:
+        await bank.close()

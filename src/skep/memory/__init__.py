@@ -140,7 +140,8 @@ class MemoryStore(Protocol):
     """Where records lie. What `commit` kept is durable when it returns, whole or not at all; reads give what was last kept.
 
     A commit is of one namespace, or of copies of it (`name@...`, see `bank`). Every method raises `skep.errors.Unavailable` when
-    the store does not answer; a commit that raises it may have been made.
+    the store does not answer; a commit that raises it may have been made. Where nobody else changes it, a commit whose caller was
+    cancelled is over when that ends, made or not: what is read from then on stays.
     """
 
     #: What this backend cannot do: "durable" (survive its process), "private" (others change it, so nothing of it is cached).

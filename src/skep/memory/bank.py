@@ -411,10 +411,12 @@ class Bank:
         """
 
         async def drop() -> None:
-            await self.store_below.drop(namespace)
-            await self.store_below.drop(undone(namespace))
-            self._written += 1
-            self._cache.clear(namespace)
+            try:
+                await self.store_below.drop(namespace)
+                await self.store_below.drop(undone(namespace))
+            finally:
+                self._written += 1
+                self._cache.clear(namespace)
             if self._indexing is not None:
                 await self._indexing.forget(namespace)
 

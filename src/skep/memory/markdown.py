@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from skep.disk.outcome import outcome
 from skep.errors import Conflict, Invalid, Unavailable
 from skep.memory import Change, Record
 from skep.memory.byhand import edited, removed
@@ -92,7 +93,7 @@ class MarkdownStore:
         return await self._known.get(namespace, key)
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        """See `MemoryStore.commit`. A caller that is cancelled leaves the commit as it is: it may well be made."""
+        """See `MemoryStore.commit`. A caller that is cancelled goes when it is over; it may well be made."""
         await self._alone(self._commit, changes, _texts(changes))
 
     async def page(self, namespace: str, after: str = "", limit: int = 1000) -> list[Record]:
@@ -271,7 +272,7 @@ class MarkdownStore:
             async with self._turn:
                 return await work(*args, **kwargs)
 
-        return await asyncio.shield(asyncio.ensure_future(do()))
+        return await outcome(asyncio.ensure_future(do()))
 
     @staticmethod
     async def _disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

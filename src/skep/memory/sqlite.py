@@ -24,6 +24,7 @@ from msgspec import Struct
 from skep.disk.database import MARKS, explain_read, mark, marked, open_reader, open_writer, recover
 from skep.disk.durable import make_folder, sync_folder
 from skep.disk.lock import Lock
+from skep.disk.outcome import outcome
 from skep.disk.writer import FOLD_AFTER, Writer
 from skep.errors import Invalid, SkepError, Unavailable
 from skep.memory import Change, Record
@@ -119,10 +120,10 @@ class SqliteStore:
         return _opened(row[0], namespace, key) if row else None
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        """See `MemoryStore.commit`. A caller that is cancelled leaves the commit as it is: it may well be made."""
+        """See `MemoryStore.commit`. A caller that is cancelled goes when it is over; it may well be made."""
         self._check_open()
         rows = [_Row(one.record, digest(one.record), one.expect, _closed(one.record)) for one in changes]
-        await self._writer.submit(partial(self._commit, rows), sum(len(row.body) for row in rows))
+        await outcome(self._writer.submit(partial(self._commit, rows), sum(len(row.body) for row in rows)))
 
     async def page(self, namespace: str, after: str = "", limit: int = 1000) -> list[Record]:
         """See `MemoryStore.page`."""
@@ -149,7 +150,7 @@ class SqliteStore:
     async def drop(self, namespace: str) -> None:
         """See `MemoryStore.drop`. It is gone at once; its rows go in slices, so that other changes need not wait for them."""
         self._check_open()
-        number = await self._writer.submit(partial(self._hide, namespace))
+        number = await outcome(self._writer.submit(partial(self._hide, namespace)))
         if number is not None:
             await self._erase(number)
 

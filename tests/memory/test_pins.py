@@ -21,7 +21,7 @@ from skep.memory import pins as module
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
 from skep.memory.ephemeral import EphemeralShelf, EphemeralStore
-from skep.memory.lineage import home
+from skep.memory.lineage import Lineage, home
 from skep.memory.pins import Pins
 from skep.memory.records import digest
 from skep.memory.search.hashed import Hashed
@@ -324,3 +324,19 @@ async def test_a_search_in_a_fork_finds_what_it_reads_and_says_what_it_leaves_ou
     assert [hit.entry.key for hit in found.hits] == ["b"]
     assert "what was changed in n since it was forked is found by its key alone" in found.note
     await bank.close()
+
+
+async def test_a_fork_of_a_pin_that_goes_meanwhile_is_refused() -> None:
+    bank = Bank(EphemeralStore(), now)
+    await bank.store(Draft(namespace="n", key="k", value=1))
+    await bank.pins.pin("n", "p")
+    place = bank.pins.place
+
+    async def found(namespace: str, name: str) -> int:
+        at = await place(namespace, name)
+        await bank.pins.unpin("n", "p")
+        return at
+
+    with patch.object(bank.pins, "place", found), pytest.raises(NotFound, match="meanwhile"):
+        await bank.pins.fork("n", "p", "m")
+    assert await bank.pins.lineage("n") == Lineage()

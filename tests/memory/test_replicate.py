@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import msgspec
 import pytest
@@ -269,3 +270,37 @@ async def test_a_copy_that_contradicts_itself_is_refused(change: Callable[[Recor
     check_copy(record, now())
     with pytest.raises(Invalid):
         check_copy(change(record), now())
+
+
+async def test_a_namespace_that_was_dropped_does_not_come_back_from_others(start: Start) -> None:
+    one, other = await start("a"), await start("b")
+    await put(one, "from here", 1)
+    await put(other, "from there", 2)
+    await agree([one, other], 2)
+    await one.bank.forget("n")
+    held = await agree([one, other], 2)
+    assert not any(record.entries for record in held.values())
+    await one.replication.sync()
+    await other.replication.sync()
+    assert await one.bank.list() == await other.bank.list() == []
+    await put(other, "from there", 3)
+    await agree([one, other], 2)
+    assert await get(one, "from there") == 3
+
+
+async def test_sync_says_so_when_the_relay_goes_while_it_waits(start: Start) -> None:
+    one = await start("a")
+    refused = asyncio.Event()
+
+    async def tell(body: bytes) -> tuple[bytes, int]:
+        await refused.wait()
+        raise Unavailable("the relay is gone")
+
+    with patch.object(one.replication, "_relay", Mock(wraps=one.replication._relay, tell=tell)):
+        await put(one, "k", 1)
+        asked = asyncio.create_task(one.replication.sync())
+        await asyncio.wait([asked], timeout=0)
+        refused.set()
+        with pytest.raises(Unavailable, match="gone"):
+            async with asyncio.timeout(30):
+                await asked

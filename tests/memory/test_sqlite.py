@@ -235,3 +235,14 @@ async def test_a_bank_reads_what_a_caller_wrote_who_went_away(tmp_path: Path) ->
             assert await bank.record("n", draft.key) == kept
     finally:
         await bank.close()
+
+
+async def test_a_copy_of_a_folder_writes_under_a_name_of_its_own(tmp_path: Path) -> None:
+    writers = []
+    for folder in ("one", "one", "copy", "copy"):
+        if not (tmp_path / folder).exists() and folder == "copy":
+            shutil.copytree(tmp_path / "one", tmp_path / folder)
+        store = await SqliteStore.open(tmp_path / folder)
+        writers.append(store.writer)
+        await store.close()
+    assert writers[0] == writers[1] != writers[2] == writers[3]

@@ -15,7 +15,7 @@ from skep.memory import Record
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
 from skep.memory.ephemeral import EphemeralStore
-from skep.memory.records import encode
+from skep.memory.records import encode, join
 from skep.runtime import pinned
 from skep.runtime import requests as rq
 from skep.runtime.node import SystemClock
@@ -153,6 +153,26 @@ async def test_a_file_that_holds_something_else_is_refused(bad: Callable[[list[b
     assert (await bank.get("a", namespace="session/t")).trust == "untrusted"
     with pytest.raises(NotFound):
         await bank.get("a", namespace="session/t", at="1")
+    await bank.close()
+
+
+async def test_a_session_that_was_pruned_where_others_have_its_memory_comes_back_from_its_file() -> None:
+    bank = Bank(EphemeralStore(), now)
+    bank.listeners.append(lambda record: None)
+    await bank.store(Draft(namespace="session/s", key="a", value=1))
+    await bank.pins.pin("session/s", "1")
+    await bank.store(Draft(namespace="session/s", key="a", value=2))
+    frames = [frame async for frame in pinned.packed(bank, "s", set())]
+    await bank.forget("session/s")
+    left = await bank.record("session/s", "a")
+    assert left is not None
+    assert not left.entries
+    await pinned.unpacked(bank, frames, "s", "s", ours=True)
+    assert (await bank.get("a", namespace="session/s")).value == 2
+    assert (await bank.get("a", namespace="session/s", at="1")).value == 1
+    back = await bank.record("session/s", "a")
+    assert back is not None
+    assert join(left, back) == back
     await bank.close()
 
 

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from skep.errors import Conflict, Invalid, NotFound, Unavailable
 from skep.memory import RULES, Change, Entry, Filter, Finder, Found, Hit, MemoryStore, Record, Search
+from skep.memory.burying import buried
 from skep.memory.cache import Cache
 from skep.memory.clocks import Hybrid
 from skep.memory.draft import Draft
 from skep.memory.indexing import Indexing
 from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_value, measured
 from skep.memory.lineage import copied, undone
+from skep.memory.missing import missing
 from skep.memory.pins import Pins
 from skep.memory.records import RULES as MADE
 from skep.memory.records import (
@@ -405,19 +407,20 @@ class Bank:
             await self._indexing.start()
 
     async def forget(self, namespace: str) -> None:
-        """Drops a namespace whole: nothing is left that says what was deleted. Only where no other machine has it.
-
-        Namespaces that go on from it keep what they read of it.
-        """
+        """Drops a namespace, or deletes all in it where others may have it. What goes on from it keeps what it reads there."""
 
         async def drop() -> None:
             try:
-                await self.store_below.drop(namespace)
+                if self.listeners:
+                    async for record in buried(self.store_below, namespace, self.dot):
+                        self._tell(record, True)
+                else:
+                    await self.store_below.drop(namespace)
                 await self.store_below.drop(undone(namespace))
             finally:
                 self._written += 1
                 self._cache.clear(namespace)
-            if self._indexing is not None:
+            if self._indexing is not None and not self.listeners:
                 await self._indexing.forget(namespace)
 
         await self.pins.let_go(namespace, drop)
@@ -494,8 +497,3 @@ class Bank:
         if self._blobs is None:
             raise Invalid(f"a value of {len(data)} bytes, more than {INLINE}", "There is nowhere to put larger ones here.")
         return await self._blobs.put(data)
-
-
-def missing(namespace: str, key: str) -> NotFound:
-    """What to raise for a key that is not there."""
-    return NotFound(f"there is no '{key[:200]}' in '{namespace[:80]}'", "`skep memory list` shows what there is.")

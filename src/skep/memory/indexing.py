@@ -33,6 +33,8 @@ class Indexing:
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._moved = asyncio.Condition()
+        #: Held from reading the store until that is in the index: else what was dropped might come in after it was forgotten.
+        self._feeding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         #: Why it brings nothing in just now.
         self.trouble = ""
@@ -80,7 +82,8 @@ class Indexing:
     async def forget(self, namespace: str) -> None:
         """The namespace is gone."""
         self._dirty.pop(namespace, None)
-        await self.finder.forget(namespace)
+        async with self._feeding:
+            await self.finder.forget(namespace)
 
     async def close(self) -> None:
         """Ends; what was not brought in is brought in next time."""
@@ -106,8 +109,12 @@ class Indexing:
 
     async def _bring(self, namespace: str) -> None:
         place = self.finder.places().get(namespace, 0)
-        while page := await self._store.changes(namespace, place, BATCH):
-            await self.finder.feed(namespace, [(at, await self._readable(record)) for at, record in page])
+        while True:
+            async with self._feeding:
+                page = await self._store.changes(namespace, place, BATCH)
+                await self.finder.feed(namespace, [(at, await self._readable(record)) for at, record in page])
+            if not page:
+                return
             place = page[-1][0]
             async with self._moved:
                 self._moved.notify_all()

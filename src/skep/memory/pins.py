@@ -232,6 +232,8 @@ class Pins:
                 return lineage
             if len(lineage.pins) >= MAX_PINS:
                 raise Exhausted(f"namespace '{namespace}' has {MAX_PINS} pins", "Unpin some of them.")
+            if place and place not in lineage.pins.values():
+                raise NotFound(f"what '{namespace}' was at that pin was forgotten meanwhile", "Choose another pin.")
             self._clock.hear(max(lineage.places, default=0))
             return replace(lineage, pins={**lineage.pins, name: place or self._clock.tick(self._now())})
 

@@ -240,8 +240,8 @@ class Replication:
                 raise
             finally:
                 self._telling = False
-            self._out.set()
-            self._out.clear()  # whoever waits is on its way
+                self._out.set()  # also when it failed: whoever waits may want to know
+                self._out.clear()  # who does is on its way
 
     # What comes in
 

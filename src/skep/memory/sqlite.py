@@ -264,10 +264,12 @@ class Files:
         if marked(writer, "clean") != 1:
             recover(writer, path)
         mark(writer, "clean", 0)
-        name = marked(writer, "writer")
-        if name is None:
+        name, file = marked(writer, "writer"), path.stat().st_ino
+        if name is None or marked(writer, "file") != file:
+            # Also in a copy, or one put back from a backup: what two write under one name each takes for what it has seen.
             name = secrets.token_hex(8)
             mark(writer, "writer", name)
+            mark(writer, "file", file)
         if not isinstance(name, str):
             raise Invalid(f"{path} is damaged: it has lost its name", "Put the state folder back from a backup.")
         #: Who writes here, as vector clocks know it.

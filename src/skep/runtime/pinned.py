@@ -11,14 +11,14 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.core import events as ev
-from skep.errors import Exhausted, Invalid, NotFound
+from skep.errors import Conflict, Exhausted, Invalid, NotFound
 from skep.memory import Change, Entry, Record
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
 from skep.memory.limits import COPY, RUN, check_key
 from skep.memory.lineage import Lineage, copies
 from skep.memory.pins import USER
-from skep.memory.records import decode, encode, identity
+from skep.memory.records import decode, encode, identity, rewritten
 from skep.memory.scope import namespace_of
 
 #: Records that are written at once.
@@ -92,15 +92,15 @@ async def unpacked(bank: Bank, frames: Iterable[bytes], origin: str, session: st
     Raises:
         Invalid: it is damaged, or holds what cannot be kept.
     """
-    source, to, part, last = namespace_of(origin), namespace_of(session), list[Change](), b""
+    source, to, part, last = namespace_of(origin), namespace_of(session), list[Record](), b""
     used = set[str]()
     for frame in frames:
         if last:
             record = decode(last)
-            part.append(Change(_moved(bank, record, source, to, ours)))
+            part.append(_moved(bank, record, source, to, ours))
             used.add(record.namespace)
         if len(part) >= PART:
-            await bank.store_below.commit(part)
+            await _keep(bank, to, part)
             part = []
         last = frame
     if not last:
@@ -111,9 +111,23 @@ async def unpacked(bank: Bank, frames: Iterable[bytes], origin: str, session: st
         raise _damaged("its checkpoints cannot be read") from None
     if lineage.base is not None or not used <= {source, *(copies(source, place) for place in lineage.places)}:
         raise _damaged("it holds what is not its own")
-    if part:
-        await bank.store_below.commit(part)
+    await _keep(bank, to, part)
     await bank.pins.adopt(to, lineage)
+
+
+async def _keep(bank: Bank, to: str, records: Sequence[Record]) -> None:
+    own = {record.key: record for record in records if record.namespace == to}
+
+    def write(key: str, there: Record | None) -> Record:
+        if there is None:
+            return own[key]
+        if there.entries:
+            raise Conflict(f"'{key}' in '{to}' is there already", "Choose another name for the session.")
+        # What is left of a session of that name that was pruned, which others know, too.
+        return rewritten(there, own[key].entries, bank.dot(there)[0], lambda: bank.dot(there)[1])
+
+    await bank.change(to, list(own), write)
+    await bank.store_below.commit([Change(record) for record in records if record.namespace != to])
 
 
 def _moved(bank: Bank, record: Record, source: str, to: str, ours: bool) -> Record:

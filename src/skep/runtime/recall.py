@@ -18,10 +18,11 @@ from skep.core.model import AgentSpec, Plan
 from skep.core.terms import MemoryGrant
 from skep.errors import Denied, Exhausted, NotFound
 from skep.memory import Entry, Filter, Hit, Search
-from skep.memory.bank import Bank, missing
+from skep.memory.bank import Bank
 from skep.memory.consolidate import LEARNED
 from skep.memory.draft import Draft
 from skep.memory.limits import check_key, check_namespace
+from skep.memory.missing import missing
 from skep.memory.scope import Scope, namespace_of
 from skep.memory.trust import Author
 from skep.runtime.episode import EPISODES

@@ -9,10 +9,10 @@ from typing import Any
 
 from skep.errors import Conflict, Invalid, Unavailable
 from skep.memory import Entry, Filter, Found, Kind, Search
-from skep.memory.bank import missing
 from skep.memory.consolidation import consolidate, undo
 from skep.memory.limits import check_key, check_namespace, encode_value
 from skep.memory.markdown import MarkdownStore
+from skep.memory.missing import missing
 from skep.memory.records import unexpired
 from skep.runtime import memory_requests as mq
 from skep.runtime.memory_backup import back_up, restore

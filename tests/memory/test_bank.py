@@ -158,3 +158,10 @@ async def test_a_vector_needs_a_text_or_a_vector(bank: Bank) -> None:
         await store(bank, "k", {"a": 1}, namespace="n", kind="vector")
     await store(bank, "k", {"a": 1}, namespace="n", kind="vector", vector=struct.pack("<2f", 0.6, 0.8))
     await store(bank, "t", "a text", namespace="n", kind="vector")
+
+
+async def test_a_counter_that_would_pass_all_numbers_stays_as_it_is(bank: Bank) -> None:
+    await bank.add("count", 1e308, namespace="n")
+    with pytest.raises(Invalid, match="JSON does not know"):
+        await bank.add("count", 1e308, namespace="n")
+    assert (await bank.get("count", namespace="n")).value == 1e308

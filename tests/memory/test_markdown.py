@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from skep.disk.durable import UNFINISHED
 from skep.errors import Conflict, Invalid, NotFound, Unavailable
 from skep.memory import Change, Entry, Filter, Record, Search
 from skep.memory import markdown as module
@@ -149,6 +150,19 @@ async def test_an_edit_is_a_new_value_that_is_not_trusted_whatever_it_says(store
     assert record.clock["w"] == old.clock["w"]
     assert join(record, old) == record
     assert await one(store) == found
+
+
+async def test_what_stands_where_a_text_was_prepared_is_not_followed(store: MarkdownStore, tmp_path: Path) -> None:
+    await kept(store)
+    file = path(tmp_path)
+    os.mkfifo(file.with_name(f"{UNFINISHED}{file.stem}-0"))
+    file.with_name(f"{UNFINISHED}{file.stem}-1").symlink_to(tmp_path / "elsewhere")
+    bank = Bank(store, lambda: 1_700_000_000_000)
+    async with asyncio.timeout(20):
+        await bank.store(Draft(namespace="n", key="k", value="newer"), Author(trust="observed"))
+    assert (await one(store)).value == "newer"
+    assert list(file.parent.glob(f"{UNFINISHED}*")) == []
+    assert not (tmp_path / "elsewhere").exists()
 
 
 async def test_no_edit_passes_for_what_a_consolidation_wrote(store: MarkdownStore, tmp_path: Path) -> None:

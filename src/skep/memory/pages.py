@@ -86,7 +86,7 @@ class Pages:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or path.parent.is_symlink() or found.st_size > LARGEST:
             raise Invalid(f"{path} is no file, or too large", "Remove it.")
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             data = file.read()
         return data, Seen(mark, hashlib.sha256(data).hexdigest()[:32])
 
@@ -107,7 +107,8 @@ class Pages:
         Returns: how the file is seen that has this text now; None if it has another.
         """
         for draft in path.parent.glob(f"{UNFINISHED}{path.stem}-*"):
-            if draft.read_bytes() == text and self._sum(path) == draft.name.rpartition("-")[2]:
+            # Somebody may have put a link or a pipe there.
+            if self.same(draft, text) is not None and self._sum(path) == draft.name.rpartition("-")[2]:
                 draft.rename(path)
             else:
                 draft.unlink()

@@ -64,6 +64,7 @@ class Memory:
         rule: str = "siblings",
         vector: Sequence[float] | None = None,
         expect: int | None = None,
+        replicated: bool = False,
     ) -> Entry:
         """Keeps a value under a key, in place of what was there; durable when it returns.
 
@@ -73,10 +74,12 @@ class Memory:
             rule: what happens to values written elsewhere at the same time: siblings, last, union or counter.
             vector: of what it means, for kind `vector`; otherwise one is made of a text.
             expect: the version that is to be replaced, 0 = none.
+            replicated: it returns when the other machines that are there have it, too.
 
         Raises:
             Invalid: it cannot be kept.
             Conflict: another version is there.
+            Unavailable: another machine does not get it; it is kept here.
         """
         check_plain(value, "value")
         packed = _packed(vector)
@@ -87,14 +90,14 @@ class Memory:
             raise wrong("metadata", "dict[str, Any]", metadata)
         about = {"kind": kind, "metadata": metadata or {}, "ttl": ttl, "rule": rule, "vector": packed}
         draft = Draft(namespace=namespace, key=key, value=value, tags=_texts("tags", tags), **about)  # type: ignore[arg-type]  # checked below
-        return await self._call(mq.StoreMemory(draft=draft, expect=expect))
+        return await self._call(mq.StoreMemory(draft=draft, expect=expect, replicated=replicated))
 
     async def add(self, key: str, amount: int | float = 1, *, namespace: str = PROJECT) -> Entry:
         """Adds to a counter, which begins at 0; what is added elsewhere at the same time counts too."""
         return await self._call(mq.AddMemory(namespace=namespace, key=key, amount=amount))
 
     async def get(self, key: str, *, namespace: str = PROJECT) -> Entry:
-        """What is kept under a key; if it has several values, the newest. Raises NotFound."""
+        """What is kept under a key; of several values the one that is trusted most, then the newest. Raises NotFound."""
         return await self._call(mq.GetMemory(namespace=namespace, key=key))
 
     async def search(

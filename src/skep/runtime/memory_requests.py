@@ -9,10 +9,14 @@ from skep.runtime.request import Request
 
 
 class StoreMemory(Request[Entry], frozen=True, tag="memory-store"):
-    """Keeps a value under a key; durable when it is answered. Raises Conflict if another version than `expect` is there."""
+    """Keeps a value under a key; durable when it is answered. Raises Conflict if another version than `expect` is there.
+
+    `replicated`: it is answered when the other machines have it, too; Unavailable if one does not get it: it is kept here then.
+    """
 
     draft: Draft
     expect: int | None = None
+    replicated: bool = False
 
 
 class AddMemory(Request[Entry], frozen=True, tag="memory-add"):

@@ -54,7 +54,13 @@ class Remembering:
         }
 
     async def _store(self, asked: mq.StoreMemory) -> Entry:
-        return await self._bank.store(asked.draft, expect=asked.expect)
+        replication = self._bank.replication
+        if asked.replicated and replication is None:
+            raise _alone()
+        entry = await self._bank.store(asked.draft, expect=asked.expect)
+        if asked.replicated and replication is not None:
+            await replication.replicated(entry)
+        return entry
 
     async def _add(self, asked: mq.AddMemory) -> Entry:
         return await self._bank.add(asked.key, asked.amount, namespace=asked.namespace)
@@ -155,7 +161,7 @@ class Remembering:
 
     async def _sync(self, _: mq.SyncMemory) -> str:
         if self._bank.replication is None:
-            raise Unavailable("memory is not replicated here", "Name a Redis in [store] of skep.toml: `skep memory stats` tells.")
+            raise _alone()
         await self._bank.replication.sync()
         return self._bank.replication.report()
 
@@ -176,3 +182,7 @@ def _named(asked: mq.GetMemory | mq.DeleteMemory | mq.MemorySiblings) -> None:
     """Raises Invalid for what is no namespace, or no key."""
     check_namespace(asked.namespace)
     check_key(asked.key)
+
+
+def _alone() -> Unavailable:
+    return Unavailable("memory is not replicated here", "Name a Redis in [store] of skep.toml: `skep memory stats` tells.")

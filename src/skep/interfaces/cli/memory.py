@@ -175,6 +175,7 @@ def _parsed(option: str, text: str) -> Any:
 )
 @click.option("--vector", metavar="JSON", default="", help="Of what it means, for kind `vector`: a list of numbers.")
 @click.option("--expect", type=click.IntRange(0), metavar="N", help="Only in place of this version; 0 = of nothing.")
+@click.option("--replicated", is_flag=True, help="Wait until the other machines have it, too.")
 @json_option
 def store(key: str, text: str | None, file: Path | None, parse: bool, namespace: str, as_json: bool, **about: Any) -> None:
     """Keep VALUE under KEY, in place of what was there. VALUE `-` is read from standard input."""
@@ -186,6 +187,7 @@ def store(key: str, text: str | None, file: Path | None, parse: bool, namespace:
     if not isinstance(metadata, dict):
         raise click.UsageError('--metadata must be an object, such as {"source": "wiki"}.')
     rest = {"kind": about["kind"], "tags": about["tags"], "rule": about["rule"], "expect": about["expect"]}
+    rest["replicated"] = about["replicated"]
 
     async def work() -> Entry:
         async with bank(found=False) as there:

@@ -20,6 +20,7 @@ from skep.memory.cache import Cache
 from skep.memory.clocks import Hybrid
 from skep.memory.draft import Draft
 from skep.memory.indexing import Indexing
+from skep.memory.large import Listed
 from skep.memory.limits import COPY, INLINE, check_key, check_namespace, decode_value, measured
 from skep.memory.lineage import copied, undone
 from skep.memory.missing import missing
@@ -67,7 +68,7 @@ class Bank:
     Args:
         store: where it lies.
         now: wall-clock ms.
-        blobs: where values lie that are larger than `limits.INLINE`; without, there can be none.
+        blobs: where values lie that are larger than `limits.INLINE`, if there can be such.
         finder: finds by words and meaning; without, only keys are found.
         cache: bytes of records in memory; a shared store has none, others may change it.
         rules: names of rules besides `RULES` -> what they make of values that were written at the same time.
@@ -82,10 +83,8 @@ class Bank:
         cache: int = CACHE,
         rules: Mapping[str, Rule] | None = None,
     ) -> None:
-        self.store_below, self.now = store, now
-        self._blobs = blobs
-        self._made = {**MADE, **(rules or {})}
-        self._rules = (*RULES, *(rules or {}))
+        self.store_below, self.now, self.large = store, now, blobs
+        self._made, self._rules = {**MADE, **(rules or {})}, (*RULES, *(rules or {}))
         self._cache = Cache(0 if "private" in store.lacks else cache)
         self._clock = Hybrid()
         self._writing = Turns()
@@ -137,8 +136,8 @@ class Bank:
         try:
             return await self._changed(namespace, key, write)
         finally:
-            if entry.blob and self._blobs is not None:
-                await self._blobs.unpin(entry.blob)  # the record names it now, or nothing does
+            if entry.blob and self.large is not None:
+                await self.large.unpin(entry.blob)  # the record names it now, or nothing does
 
     async def add(self, key: str, amount: float, *, namespace: str, by: Author = PERSON) -> Entry:
         """Adds to a counter, which begins at 0; what is added elsewhere at the same time counts too. Raises as `store`."""
@@ -368,13 +367,13 @@ class Bank:
         """An entry with its value, also where that lies in a blob."""
         if not entry.blob:
             return entry
-        if self._blobs is None:
+        if self.large is None:
             raise Unavailable(f"the value of '{entry.key}' lies in a blob, and there are none here")
-        return replace(entry, value=decode_value(await self._blobs.get(entry.blob)))
+        return replace(entry, value=decode_value(await self.large.get(entry.blob)))
 
     async def blobs(self) -> set[str]:
-        """The digests of all blobs that hold values: they must stay."""
-        found: set[str] = set()
+        """The digests of all blobs that hold values, other machines' too where blobs are shared: they must stay."""
+        found = await self.large.listed() if isinstance(self.large, Listed) else set[str]()
         for name in await self.store_below.heads():
             async for record in self.records(name):
                 found.update(entry.blob for entry in record.entries if entry.blob)
@@ -431,6 +430,8 @@ class Bank:
             await self.replication.close()
         if self._indexing is not None:
             await self._indexing.close()
+        if isinstance(self.large, Listed):
+            await self.large.close()
         await self.store_below.close()
 
     async def _changed(
@@ -494,6 +495,6 @@ class Bank:
                 yield entry
 
     async def _put_aside(self, data: bytes) -> str:
-        if self._blobs is None:
+        if self.large is None:
             raise Invalid(f"a value of {len(data)} bytes, more than {INLINE}", "There is nowhere to put larger ones here.")
-        return await self._blobs.put(data)
+        return await self.large.put(data)

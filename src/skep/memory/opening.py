@@ -14,6 +14,7 @@ from skep.disk.durable import Draft, make_folder
 from skep.errors import Invalid, Unavailable
 from skep.memory import MemoryStore
 from skep.memory.bank import Bank
+from skep.memory.large import Listed
 from skep.memory.replicate import Replication
 from skep.memory.search.embedders import embedder_named
 from skep.memory.search.index import Index
@@ -58,7 +59,7 @@ async def open_bank(
     except BaseException:
         await store.close()
         raise
-    bank = Bank(store, now, blobs, index, config.cache)
+    bank = Bank(store, now, blobs if together is None else _listed(blobs, together), index, config.cache)
     try:
         await bank.start()
         if isinstance(store, SummedStore) and together is not None:
@@ -105,6 +106,13 @@ def _replication(bank: Bank, store: SummedStore, together: Together) -> Replicat
     from skep.redis.connect import Link
 
     return Replication(bank, store, RedisRelay(Link(together.url)), together.seal)
+
+
+def _listed(blobs: Blobs, together: Together) -> Blobs:
+    """Whatever kind of memory it is: others collect what is in the same blobs, and know of this one nothing else."""
+    from skep.redis.connect import Link
+
+    return Listed(blobs, Link(together.url))
 
 
 def _writer(path: Path) -> str:

@@ -104,7 +104,11 @@ async def restore(parts: Parts, path: Path, dry: bool, instead: bool, trust: boo
 async def _take(parts: Parts, parcel: Parcel, intake: Intake, record: Record, instead: bool) -> None:
     digests = [entry.blob for entry in record.entries if entry.blob and BLOBS + entry.blob in parcel.manifest.members]
     if intake.view.ours:
-        pinned = [] if intake.view.dry else [await parts.blobs.put(await aside(parcel.blob, digest)) for digest in digests]
+        pinned = (
+            []
+            if intake.view.dry
+            else [await (parts.bank.large or parts.blobs).put(await aside(parcel.blob, digest)) for digest in digests]
+        )
         try:
             await (intake.put_back(record) if instead else intake.join(record))
         finally:

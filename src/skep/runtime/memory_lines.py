@@ -157,7 +157,7 @@ async def _join(parts: Parts, intake: Intake, record: Record) -> None:
         for entry in record.entries:
             if entry.blob:
                 if not intake.view.dry:
-                    pinned.append(await parts.blobs.put(encode_value(entry.value)))
+                    pinned.append(await (parts.bank.large or parts.blobs).put(encode_value(entry.value)))
                 entry = replace(entry, value=None)
             entries.append(entry)
         await intake.join(replace(record, entries=tuple(entries)))

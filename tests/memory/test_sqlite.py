@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from skep.disk.database import DURABILITY
 from skep.disk.writer import MOST_WAITING
 from skep.errors import Conflict, Exhausted, Invalid, SkepError
-from skep.memory import Record
+from skep.memory import Change, Record
 from skep.memory.bank import Bank
 from skep.memory.draft import Draft
 from skep.memory.sqlite import SqliteStore
@@ -246,3 +246,22 @@ async def test_a_copy_of_a_folder_writes_under_a_name_of_its_own(tmp_path: Path)
         writers.append(store.writer)
         await store.close()
     assert writers[0] == writers[1] != writers[2] == writers[3]
+
+
+async def test_what_is_kept_in_one_turn_of_the_loop_is_one_transaction(tmp_path: Path) -> None:
+    store, said = await SqliteStore.open(tmp_path), list[str]()
+    store._files.writer.set_trace_callback(said.append)
+    records = [Record(namespace="n", key=f"k{number}", clock={"w": 1}) for number in range(50)]
+    await asyncio.gather(*(store.commit([Change(record)]) for record in records))
+    assert sum(one.startswith("BEGIN") for one in said) == 1
+    assert [await store.get("n", one.key) for one in records] == records
+    await store.close()
+
+
+async def test_a_change_that_came_after_a_read_of_the_same_turn_is_read(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    record = Record(namespace="n", key="k", clock={"w": 1})
+    assert await store.get("n", "k") is None
+    await store.commit([Change(record)])
+    assert await store.get("n", "k") == record
+    await store.close()

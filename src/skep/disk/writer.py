@@ -6,7 +6,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -29,7 +29,7 @@ _PAGES = 8192
 _REOPEN = "Check the disk, then start again: the store is checked when it is opened."
 
 
-class Job(Struct):
+class Job(Struct, gc=False):
     """Something to write, and who waits for it. `work` may raise a SkepError only before it wrote anything."""
 
     work: Callable[[], Any]
@@ -57,7 +57,9 @@ class Writer:
         self._forget = forget
         self._quiet = quiet
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        #: What came in this turn of the loop: handed over at its end, so that the two threads need not wait for each other.
+        self._fresh: list[Job] = []
         self._waiting = 0
         self._bytes = 0
         self._unfolded = 0
@@ -91,6 +93,7 @@ class Writer:
         if self._closed is None:
             self._closed = self._loop.create_future()
             done = self._queue(last, 0)
+            self._hand_over()
             self._jobs.put(None)
             await asyncio.gather(done, return_exceptions=True)  # a broken store does without
         await asyncio.shield(self._closed)
@@ -99,37 +102,40 @@ class Writer:
         self._waiting += 1
         self._bytes += size
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(Job(work, size, answer))
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(Job(work, size, answer))
         return answer
+
+    def _hand_over(self) -> None:
+        if self._fresh:
+            self._jobs.put(self._fresh)
+            self._fresh = []
 
     def _run(self) -> None:
         more = True
         while more:
-            group, more = self._gather()
-            if group:
+            jobs, more = self._gather()
+            for group in _groups(jobs):
                 self._perform(group)
                 self._tell(self._settle, group)
-            if self._unfolded > FOLD_AFTER:
-                self._fold("PASSIVE")
+                if self._unfolded > FOLD_AFTER:
+                    self._fold("PASSIVE")
         self._fold("TRUNCATE")
         self._database.close()
         self._tell(self._settle_close)
 
     def _gather(self) -> tuple[list[Job], bool]:
-        """Waits for a job and takes all that came with it; and whether there will be more."""
-        group: list[Job] = []
-        size = 0
-        job = self._jobs.get()
-        while job is not None:
-            group.append(job)
-            size += job.size
-            if len(group) >= MOST_IN_GROUP or size >= MOST_BYTES_IN_GROUP:
-                return group, True
+        """Waits for jobs and takes all that wait; and whether there will be more."""
+        found: list[Job] = []
+        fresh = self._jobs.get()
+        while fresh is not None:
+            found += fresh
             try:
-                job = self._jobs.get_nowait()
+                fresh = self._jobs.get_nowait()
             except queue.Empty:
-                return group, True
-        return group, False
+                return found, True
+        return found, False
 
     def _perform(self, group: list[Job]) -> None:
         """Does the jobs of a group in one transaction and leaves in each what became of it."""
@@ -201,6 +207,20 @@ class Writer:
     def _settle_close(self) -> None:
         if self._closed is not None:
             self._closed.set_result(None)
+
+
+def _groups(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Jobs in their order, as many together as one transaction takes."""
+    group: list[Job] = []
+    size = 0
+    for job in jobs:
+        group.append(job)
+        size += job.size
+        if len(group) >= MOST_IN_GROUP or size >= MOST_BYTES_IN_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def harmless(error: sqlite3.Error) -> bool:

@@ -25,7 +25,7 @@ TRUSTS: tuple[Trust, ...] = ("untrusted", "agent", "person", "observed")
 RULES = ("siblings", "last", "union", "counter")
 
 
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One value of a key.
 
     `id`: of namespace and key, the same for all its versions. `value`: whatever JSON knows; None where it lies in a blob.
@@ -63,7 +63,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     siblings: int = 0
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """All of a key. `clock`: its vector clock, writer -> the last stamp of that writer that this has seen. `entries`: the values
     that nobody replaced, by writer and stamp; none = the key was deleted."""
 
@@ -73,7 +73,7 @@ class Record(Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """A record that is to be kept, in place of one whose `records.digest` is `expect`; empty = in place of nothing."""
 
     record: Record

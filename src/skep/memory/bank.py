@@ -30,11 +30,11 @@ from skep.memory.records import (
     Rule,
     check_copy,
     deleted,
-    digest,
     identity,
     join,
     resolved,
     rewritten,
+    same,
     same_values,
     total,
     unexpired,
@@ -220,7 +220,7 @@ class Bank:
     async def _take_in(self, copy: Record) -> bool:
         def write(record: Record | None) -> tuple[Record, bool]:
             put = join(record, copy) if record else copy
-            return put, digest(put) != digest(record)
+            return put, not same(put, record)
 
         return await self._changed(copy.namespace, copy.key, write, here=False)
 
@@ -243,7 +243,7 @@ class Bank:
             pairs = list[tuple[Record | None, Record]]()
             for key in dict.fromkeys(keys):
                 record = await self.pins.read(namespace, key)
-                if digest(made := write(key, record)) != digest(record):
+                if not same(made := write(key, record), record):
                     pairs.append((record, made))
             if not pairs:
                 return
@@ -447,7 +447,7 @@ class Bank:
                 for _ in range(TRIES):
                     record = self._cache.get(namespace, key) or await self.pins.read(namespace, key)
                     made, answer = write(record)
-                    if digest(made) == digest(record):
+                    if same(made, record):
                         return answer
                     try:
                         await self.store_below.commit(await self.pins.change((record, made)))

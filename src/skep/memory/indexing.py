@@ -15,6 +15,8 @@ from skep.memory.search.texts import text_of
 
 #: Changes that are brought in at once.
 BATCH = 500
+#: Seconds without a change until it begins, and at most; and how much longer than a batch it rests while changes come in.
+QUIET, LONGEST, REST = 0.01, 1.0, 4
 #: Seconds until a store is asked again that failed.
 AGAIN = 1.0
 
@@ -32,9 +34,12 @@ class Indexing:
         self._whole = whole
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
+        #: When something was changed last, by the loop's clock; and set while somebody waits until it is brought in.
+        self._changed, self._hurry = 0.0, asyncio.Event()
         self._moved = asyncio.Condition()
         #: Held from reading the store until that is in the index: else what was dropped might come in after it was forgotten.
         self._feeding = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         #: Why it brings nothing in just now.
         self.trouble = ""
@@ -47,11 +52,15 @@ class Indexing:
                 await self.finder.forget(namespace)
         for namespace, place in there.items():
             if COPY not in namespace and place != known.get(namespace, 0):
-                self.wake(namespace)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+                self._look_at(namespace)
+        self._task = self._loop.create_task(self._run())
 
     def wake(self, namespace: str) -> None:
         """Something was changed in a namespace."""
+        self._changed = self._loop.time()
+        self._look_at(namespace)
+
+    def _look_at(self, namespace: str) -> None:
         self._dirty[namespace] = None
         self._woken.set()
 
@@ -62,16 +71,14 @@ class Indexing:
         places = self.finder.places()
         for name, place in wanted.items():
             if place > places.get(name, 0):  # also what others changed: other processes, or hands in a file
-                self.wake(name)
+                self._look_at(name)
 
         def missing() -> int:
             places = self.finder.places()
             return sum(max(0, place - places.get(name, 0)) for name, place in wanted.items())
 
-        for name, place in wanted.items():
-            if place > self.finder.places().get(name, 0):
-                self.wake(name)  # others may have changed it, of whom nobody tells here
         if patience and missing():
+            self._hurry.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience), self._moved:
                     await self._moved.wait_for(lambda: not missing())
@@ -96,6 +103,7 @@ class Indexing:
         while True:
             await self._woken.wait()
             self._woken.clear()
+            await self._calm(LONGEST)
             while self._dirty:
                 namespace = next(iter(self._dirty))
                 del self._dirty[namespace]
@@ -106,10 +114,12 @@ class Indexing:
                     self.trouble = f": {error.message}"
                     self._dirty[namespace] = None
                     await asyncio.sleep(AGAIN)
+            self._hurry.clear()
 
     async def _bring(self, namespace: str) -> None:
         place = self.finder.places().get(namespace, 0)
         while True:
+            began = self._loop.time()
             async with self._feeding:
                 page = await self._store.changes(namespace, place, BATCH)
                 await self.finder.feed(namespace, [(at, await self._readable(record)) for at, record in page])
@@ -120,6 +130,16 @@ class Indexing:
                 self._moved.notify_all()
             if len(page) < BATCH:
                 return
+            if self._changed > began:
+                await self._calm(REST * (self._loop.time() - began))
+
+    async def _calm(self, most: float) -> None:
+        """Lets those go first who store: until nobody did for a moment, or at most so many seconds; unless somebody waits."""
+        until = self._loop.time() + most
+        while not self._hurry.is_set() and (left := min(until, self._changed + QUIET) - self._loop.time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
 
     async def _readable(self, record: Record) -> Record:
         """The record, with the beginning of values that are too large to stand in it. What is lost is found by its key."""

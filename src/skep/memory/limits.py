@@ -47,7 +47,7 @@ def check_tags(tags: tuple[str, ...]) -> None:
 
 def check_metadata(metadata: dict[str, Any]) -> None:
     """Raises Invalid for metadata that is too large, or cannot be written."""
-    if len(measured(metadata, "metadata")) > MAX_METADATA:
+    if metadata and len(measured(metadata, "metadata")) > MAX_METADATA:
         raise Invalid(f"the metadata has more than {MAX_METADATA} bytes", "Put it into the value.")
 
 

@@ -39,8 +39,17 @@ def digest(record: Record | None) -> str:
     """What tells one state of a key from another, the same on every machine; empty for none (32 hex digits)."""
     if record is None:
         return ""
-    known = [sorted(record.clock.items()), [(entry.writer, entry.stamp) for entry in record.entries]]
-    return hashlib.blake2b(_encode(known), digest_size=16).hexdigest()
+    return hashlib.blake2b(_encode([sorted(record.clock.items()), dots(record)]), digest_size=16).hexdigest()
+
+
+def same(a: Record, b: Record | None) -> bool:
+    """Whether both are one state of a key: they have the same digest."""
+    return b is not None and a.clock == b.clock and dots(a) == dots(b)
+
+
+def dots(record: Record) -> list[tuple[str, int]]:
+    """The writer and the stamp of each value: they name it."""
+    return [(entry.writer, entry.stamp) for entry in record.entries]
 
 
 def encode(record: Record) -> bytes:
@@ -62,7 +71,7 @@ def decode(data: bytes) -> Record:
 
 def written(record: Record | None, entry: Entry) -> Record:
     """The record after its key was written by whoever had seen all of it: the entry is its only value."""
-    clock = merge(record.clock if record else {}, {entry.writer: entry.stamp})
+    clock = merge(record.clock, {entry.writer: entry.stamp}) if record else {entry.writer: entry.stamp}
     return Record(namespace=entry.namespace, key=entry.key, clock=clock, entries=(entry,))
 
 
@@ -109,9 +118,9 @@ def check_copy(record: Record, now: int) -> None:
     if ahead > AHEAD:
         why = f"a copy of {name} was written {ahead // 3_600_000} hours in the future"
         raise Invalid(why, "Set the clock of the machine that wrote it, then write it again there.")
-    dots = [(entry.writer, entry.stamp) for entry in record.entries]
+    named = dots(record)
     own = all((entry.namespace, entry.key) == (record.namespace, record.key) for entry in record.entries)
-    if not own or dots != sorted(set(dots)) or not all(seen(record.clock, *dot) for dot in dots):
+    if not own or named != sorted(set(named)) or not all(seen(record.clock, *dot) for dot in named):
         raise Invalid(f"a copy of {name} contradicts itself", "See which machines work with this memory.")
     for entry in record.entries:
         # What cannot be written here would be tried for ever, and a time that is none breaks whoever shows it.
@@ -124,7 +133,7 @@ def join(a: Record, b: Record) -> Record:
     """Two copies of one key's record, as one: a value stays unless the other copy has seen it and has it no more."""
     found: dict[tuple[str, int], Entry] = {}
     for mine, other in ((a, b), (b, a)):
-        there = {(entry.writer, entry.stamp) for entry in other.entries}
+        there = set(dots(other))
         for entry in mine.entries:
             dot = (entry.writer, entry.stamp)
             if dot in there or not seen(other.clock, *dot):

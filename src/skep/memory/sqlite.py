@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -65,7 +65,7 @@ _ERASED = 1_000
 _CHECK = 4
 
 
-class _Row(Struct, frozen=True):
+class _Row(Struct, frozen=True, gc=False):
     """A change as it is to be written."""
 
     record: Record
@@ -112,7 +112,7 @@ class SqliteStore:
         """See `MemoryStore.get`."""
         self._check_open()
         try:
-            row = self._files.near.execute(_GET, (namespace, key)).fetchone()
+            row = self._near().execute(_GET, (namespace, key)).fetchone()
         except sqlite3.Error as error:
             raise explain_read(error, f"'{key}' in '{namespace}'") from None
         except UnicodeEncodeError:  # no such name was ever written
@@ -172,6 +172,20 @@ class SqliteStore:
             raise Unavailable("the memory is closed", fix="Open it again.")
         if self._writer.broken:
             raise Unavailable(self._writer.broken, fix="Check the disk, then start again.")
+
+    def _near(self) -> sqlite3.Connection:
+        """The connection for the loop's thread: all that one turn of the loop reads is one transaction, to begin one costs most.
+
+        Its end stands in line before whatever tells of a commit that it does not see, so nobody reads what was before.
+        """
+        if not self._files.near.in_transaction:
+            self._files.near.execute("BEGIN")
+            asyncio.get_running_loop().call_soon(self._look_up)
+        return self._files.near
+
+    def _look_up(self) -> None:
+        with suppress(sqlite3.Error):  # closed meanwhile, or its next read says what is wrong
+            self._files.near.execute("COMMIT")
 
     async def _read(self, what: str, query: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()

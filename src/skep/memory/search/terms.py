@@ -27,10 +27,9 @@ def terms(text: str) -> Iterator[tuple[str, str]]:
     """The words of a text in their order, each as (what it is found by, what stood there)."""
     if not text.isascii():
         text = _plain(text)
-    for match in _RUN.finditer(text):
-        run = match.group()
+    for run in _RUN.findall(text):
         if run.isascii():
-            yield from _latin(run)
+            yield from _known(run) if len(run) <= MAX_TERM else _latin(run)
         else:
             for piece in _SCRIPTS.findall(run):
                 if _IS_UNSPACED.match(piece):
@@ -39,12 +38,16 @@ def terms(text: str) -> Iterator[tuple[str, str]]:
                     yield from _latin(piece.strip("_"))
 
 
-def _latin(run: str) -> Iterator[tuple[str, str]]:
+def _latin(run: str) -> list[tuple[str, str]]:
     parts = [part for word in run.split("_") for part in _HUMP.split(word) if part]
-    for part in parts:
-        yield stem(part.casefold().replace(".", _DOT)[:MAX_TERM]), part
+    found = [(stem(part.casefold().replace(".", _DOT)[:MAX_TERM]), part) for part in parts]
     if len(parts) > 1:
-        yield stem("".join(parts).casefold()[:MAX_TERM]), run
+        found.append((stem("".join(parts).casefold()[:MAX_TERM]), run))
+    return found
+
+
+#: Texts have the same words again and again.
+_known = lru_cache(maxsize=16_384)(_latin)
 
 
 def _signs(piece: str) -> Iterator[tuple[str, str]]:
@@ -60,7 +63,7 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(sign for sign in apart if unicodedata.category(sign) != "Mn"))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """An English word without its commonest endings; it need be no word, only the same for most forms of one."""
     if len(word) < 4 or not word.isascii() or not word.isalpha():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -99,6 +100,7 @@ def _marks(entry: Entry) -> Iterator[str]:
         yield _mark("j", entry.task)
 
 
+@lru_cache(maxsize=4_096)
 def _mark(what: str, name: str) -> str:
     return _MARK + what + hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 

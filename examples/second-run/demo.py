@@ -66,7 +66,8 @@ def main() -> int:
         os.environ["SKEP_SANDBOX"] = "off"
     first, second = run(folder), run(folder, "--new")
     for name, task in (("first", first), ("second", second)):
-        print(f"{name} run: {task['attempts']} attempts, {task['spent'] / 1000:.1f} s at work, {task['state']}")
+        tries = "1 attempt" if task["attempts"] == 1 else f"{task['attempts']} attempts"
+        print(f"{name} run: {tries}, {task['spent'] / 1000:.1f} s at work, {task['state']}")
     return 0 if second["attempts"] < first["attempts"] else 1
 
 

@@ -33,7 +33,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_second_run_needs_fewer_attempts(shown: tuple[Path, str]) -> None:
     _, said = shown
     assert re.search(r"^first run: 2 attempts, [0-9.]+ s at work, done$", said, re.MULTILINE)
-    assert re.search(r"^second run: 1 attempts, [0-9.]+ s at work, done$", said, re.MULTILINE)
+    assert re.search(r"^second run: 1 attempt, [0-9.]+ s at work, done$", said, re.MULTILINE)
 
 
 def test_it_was_told_by_its_prompt(shown: tuple[Path, str]) -> None:

@@ -13,6 +13,7 @@ from skep.memory import Entry, Filter, Search
 from skep.memory.bank import PERSON, Bank
 from skep.memory.draft import Draft
 from skep.memory.ephemeral import EphemeralStore
+from skep.memory.records import join
 from skep.memory.trust import Author
 
 AGENT = Author(trust="agent", agent="coder-1", session="s-1", task="build")
@@ -165,3 +166,16 @@ async def test_a_counter_that_would_pass_all_numbers_stays_as_it_is(bank: Bank) 
     with pytest.raises(Invalid, match="JSON does not know"):
         await bank.add("count", 1e308, namespace="n")
     assert (await bank.get("count", namespace="n")).value == 1e308
+
+
+async def test_what_is_written_after_its_record_was_lost_is_new_to_others(time: Time) -> None:
+    below = EphemeralStore()
+    await store(Bank(below, time), "k", "old")
+    others = await below.get("n", "k")
+    await below.drop("n")
+    time.ms += 1
+    await store(Bank(below, time), "k", "new")  # by a process that knows nothing of the first
+    mine = await below.get("n", "k")
+    assert others is not None
+    assert mine is not None
+    assert {entry.value for entry in join(others, mine).entries} == {"new"}

@@ -46,11 +46,6 @@ def forgets_deletions(a: Record, b: Record) -> Record:
     return join(a, b) if a.entries and b.entries else replace(a, clock=merge(a.clock, b.clock), entries=a.entries or b.entries)
 
 
-def counted(bank: Bank, record: Record | None) -> int:
-    """A dot that counts the changes of a key."""
-    return (record.clock.get(bank.store_below.writer, 0) if record else 0) + 1
-
-
 async def compares_never(replication: Replication) -> None:
     """What was not told is never found."""
     await asyncio.Event().wait()
@@ -91,7 +86,6 @@ PLANTED: dict[str, Bug] = {
     "of what was written at the same time the last stays": swap(banks, "join", last_wins),
     "a deletion does not hold against an older copy": swap(banks, "join", forgets_deletions),
     "a deletion is not kept": swap(EphemeralStore, "commit", drops_deleted),
-    "the dot is a count for each key": swap(Bank, "_stamp", counted),
     "machines do not compare": swap(Replication, "_compare", compares_never),
     "only what is newer is taken in when they compare": swap(Replication, "_fetch_records", fetches_newer),
 }

@@ -88,8 +88,10 @@ class Memory:
             raise Invalid(f"'{str(key)[:80]}' has a vector, and is of kind '{str(kind)[:80]}'", fix)
         if metadata is not None and not isinstance(metadata, dict):
             raise wrong("metadata", "dict[str, Any]", metadata)
-        about = {"kind": kind, "metadata": metadata or {}, "ttl": ttl, "rule": rule, "vector": packed}
-        draft = Draft(namespace=namespace, key=key, value=value, tags=_texts("tags", tags), **about)  # type: ignore[arg-type]  # checked below
+        draft = Draft(
+            namespace=namespace, key=key, value=value, kind=kind, tags=_texts("tags", tags), metadata=metadata or {},
+            ttl=ttl, rule=rule, vector=packed,
+        )  # fmt: skip
         return await self._call(mq.StoreMemory(draft=draft, expect=expect, replicated=replicated))
 
     async def add(self, key: str, amount: int | float = 1, *, namespace: str = PROJECT) -> Entry:

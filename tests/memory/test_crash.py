@@ -16,6 +16,7 @@ import pytest
 from skep.errors import Unavailable
 from skep.memory import Record
 from skep.memory.records import digest
+from tests import disks
 from tests.contracts.memory import after, fresh
 from tests.memory.scribe import STORES, acknowledged, survivors
 
@@ -114,13 +115,8 @@ def test_a_write_that_fails_stops_the_store_and_loses_nothing(kind: str, tmp_pat
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system: a memory on a full disk was not tested")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a failed test still has files open there
+    with disks.small(tmp_path / "disk", "16m", "a memory on a full disk") as disk:
+        yield disk
 
 
 @pytest.mark.root

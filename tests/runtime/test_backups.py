@@ -27,7 +27,7 @@ from skep.runtime.node import Here, Role
 from skep.runtime.parcel import Packing, Parcel
 from skep.runtime.schedule import Last, Schedule, last
 from skep.store.redis.keys import of_session
-from tests import servers
+from tests import disks, servers
 from tests.runtime.faults import with_faults
 from tests.runtime.gates import Gate
 from tests.workspace.repository import Repository
@@ -314,13 +314,8 @@ def test_killed_at_any_step_a_file_is_whole_or_absent(tmp_path: Path) -> None:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system: a full disk under a backup was not tested")
-    disk = tmp_path / "tiny"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small(tmp_path / "tiny", "1m", "a full disk under a backup") as disk:
+        yield disk
 
 
 @pytest.mark.root

@@ -16,6 +16,7 @@ import pytest
 from skep.errors import Exhausted, Unavailable
 from skep.store.blobs import FileBlobs
 from skep.store.sqlite import SqliteLog
+from tests import disks
 from tests.contracts.log import Pen, new_session
 from tests.store.scribe import EVENTS, acknowledged, survivors
 
@@ -122,13 +123,8 @@ async def fill(pen: Pen) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system: a full disk was not tested")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a failed test still has files open there
+    with disks.small(tmp_path / "disk", "16m", "a full disk") as disk:
+        yield disk
 
 
 @pytest.mark.root

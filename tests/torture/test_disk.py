@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import skep
+from tests import disks
 from tests.runtime.gates import Gate, gates
 from tests.runtime.traces import left_behind
 from tests.torture.amounts import amount, dice
@@ -20,13 +19,8 @@ from tests.workspace.repository import Repository
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 32 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system: a full disk under a running session was not tested")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a failed test still has files open there
+    with disks.small(tmp_path / "disk", "32m", "a full disk under a running session") as disk:
+        yield disk
 
 
 @pytest.fixture
